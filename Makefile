@@ -1,0 +1,60 @@
+# `make demo` and `make test` do all the set-up they need; nothing else has to be run first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
+
+.PHONY: help demo test check soak format lock clean
+
+help:
+	@echo "make demo    score a year of real taxi rides, month by month (embedded databases)"
+	@echo "make test    everything, real servers included"
+	@echo "make check   lint, format and types"
+	@echo "make soak    the long kill and load runs (half an hour)"
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Trivet needs Python 3.11 or newer, such as: make PYTHON=python3.12 demo" or 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml requirements.lock
+	$(PIP) --constraint requirements.lock --editable '.[lightgbm]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml requirements.lock
+	$(PIP) --requirement requirements.lock
+	$(PIP) --no-deps --editable .
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/taxi/demo.py
+
+# Clients that are not ours pin what Trivet does not: they get an environment of their own.
+.clients/.done: tests/requirements-clients.txt
+	$(PYTHON) -m venv .clients
+	.clients/bin/python -m pip --quiet --disable-pip-version-check install --requirement $<
+	@touch $@
+
+test: $(VENV)/.dev .clients/.done
+	TRIVET_CLIENTS_PYTHON=$(CURDIR)/.clients/bin/python $(BIN)/python -m pytest -n 2 --dist loadscope -m 'not soak' --cov
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak --timeout 3600 -s
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# No address of an index may get into the lock.
+lock: $(VENV)/.made
+	$(PIP) uv
+	$(BIN)/uv pip compile --quiet --no-emit-index-url --universal --python-version 3.11 --upgrade \
+	    --all-extras --group dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .coverage* .mypy_cache .ruff_cache .pytest_cache dist

@@ -1,0 +1,73 @@
+"""The command ``trivet``: the only place that wires the parts together.
+
+Exit codes: 0 done; 1 a run failed, or a database refused a statement; 2 the command, the project
+file or a model cannot be used as it stands; 3 another process runs that interval; 4 a database
+cannot be reached; 130 and 143 stopped by SIGINT and SIGTERM before the work was done. The daemon
+``trivet schedule`` has no end of its own: stopped by a signal, it ends with 0.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from trivet.cli import batch, history, service
+from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--file",
+    "-f",
+    type=click.Path(path_type=Path),
+    default=Path("trivet.toml"),
+    show_default=True,
+    help="The project file, or its folder.",
+)
+@click.option(
+    "--log",
+    type=click.Choice(["auto", "text", "json"]),
+    default="auto",
+    show_default=True,
+    help="How to report progress; auto: live on a terminal, JSON lines elsewhere.",
+)
+@click.version_option(package_name="trivet")
+@click.pass_context
+def trivet(context: click.Context, file: Path, log: str) -> None:
+    """Put one trained model to work: on a schedule, behind an endpoint, on a stream."""
+    context.obj = {"file": file, "log": log}
+
+
+for _command in (
+    batch.score,
+    batch.backfill,
+    batch.schedule,
+    service.serve,
+    history.runs,
+    history.rejects,
+    history.results,
+):
+    trivet.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one message, never in a traceback."""
+    from trivet import errors
+
+    try:
+        # Not standalone, click hands the code of an Exit back instead of ending the process.
+        sys.exit(trivet(prog_name="trivet", standalone_mode=False))
+    except click.ClickException as mistake:
+        mistake.show()
+        sys.exit(UNUSABLE)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except errors.TrivetError as error:
+        for line in str(error).splitlines():
+            click.secho(f"error: {line}", fg="red", err=True)
+        sys.exit(exit_code(error))
+
+
+__all__ = ["main", "trivet"]

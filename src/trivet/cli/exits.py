@@ -1,0 +1,19 @@
+"""What a command's exit code tells whoever called it; `trivet.cli` has the list."""
+
+from __future__ import annotations
+
+DONE, FAILED, UNUSABLE, BUSY, UNREACHABLE = range(5)
+INTERRUPTED = 130
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code of a command that ended with an error."""
+    from trivet import errors
+
+    if isinstance(error, errors.IntervalBusy):
+        return BUSY
+    if isinstance(error, errors.TransientError):
+        return UNREACHABLE
+    if isinstance(error, errors.RunError | errors.QueryError | errors.PredictionError):
+        return FAILED
+    return UNUSABLE

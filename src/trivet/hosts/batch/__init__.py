@@ -1,0 +1,1 @@
+"""Batch: a model scored by interval, from a database into the results."""

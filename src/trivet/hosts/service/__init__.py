@@ -1,0 +1,1 @@
+"""Service: models behind an endpoint that is always up."""

@@ -1,0 +1,366 @@
+"""The ASGI application: a callable without a framework, for requests are many and small.
+
+What all protocols share is here: the caller's key, the size limits, the deadline, the request's
+id, and a fault turned into the words of the protocol that was spoken to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import itertools
+import math
+import secrets
+import time
+from binascii import Error as NotBase64
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+import msgspec
+
+from trivet.hosts.service import openapi
+from trivet.hosts.service.access import AccessLog
+from trivet.hosts.service.exchange import (
+    Context,
+    Handler,
+    Headers,
+    PredictionLog,
+    Protocol,
+    Reply,
+    Request,
+    explain,
+)
+from trivet.hosts.service.faults import Refused
+from trivet.hosts.service.metrics import Metrics
+from trivet.hosts.service.protocols import records
+from trivet.hosts.service.serving import Models
+from trivet.hosts.service.settings import ServiceSettings
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+LIVE, READY = "/health/live", "/health/ready"
+_OPEN = frozenset({LIVE, READY, "/v2/health/live", "/v2/health/ready", "/ping"})
+"""Paths that need no key."""
+
+_WANTED = frozenset(
+    {
+        b"x-request-id",
+        b"content-length",
+        b"x-request-timeout",
+        b"x-api-key",
+        b"authorization",
+        b"origin",
+    }
+)
+_METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
+_ROUTES = 1024
+"""So many addresses are remembered; more than that are not the clients' own."""
+
+
+class Gone(Exception):
+    """The client went away before its request was complete."""
+
+
+class App:
+    """The service as an ASGI application.
+
+    Args:
+        settings: ``[service]``.
+        models: What it serves.
+        protocols: Asked in order whether a path is theirs.
+        metrics: Counts what happens.
+        log: Set if requests wait for the prediction log.
+        access: Logs requests.
+
+    Attributes:
+        ready: Whether the service wants requests; false while it stops.
+        closing: Whether connections are closed after their next answer.
+        max_head: Bytes that a request's line and headers may have; for the server to hold to.
+    """
+
+    def __init__(
+        self,
+        settings: ServiceSettings,
+        models: Models,
+        protocols: Sequence[Protocol] = (records,),
+        *,
+        metrics: Metrics | None = None,
+        log: PredictionLog | None = None,
+        access: AccessLog | None = None,
+    ) -> None:
+        self._settings = settings
+        self._models = models
+        self._own = _Own(self)
+        self._protocols: tuple[Protocol, ...] = (*protocols, self._own)
+        self._speaks = {id(p): p.__name__.rpartition(".")[2] for p in self._protocols}
+        self._routes: dict[tuple[str, str], tuple[Handler, Protocol]] = {}
+        self._timeout = settings.timeout.total_seconds()
+        self._keys = [key.encode() for key in settings.api_keys]
+        self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
+        self.metrics = metrics or Metrics()
+        self._log = log
+        self._access = access
+        # Ids are unique without asking the system for randomness each time.
+        self._start = secrets.token_hex(8)
+        self._count = itertools.count(1)
+        self.pages = openapi.Pages(models, settings, self._protocols)
+        self.max_head = settings.max_head
+        self.ready = True
+        self.closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or follow the server's life."""
+        if scope["type"] != "http":
+            await _live(scope, receive, send)
+            return
+        began = time.monotonic()
+        headers: Headers = scope["headers"]
+        method, path = scope["method"], scope["path"]
+        found = {key: value for key, value in headers if key in _WANTED}
+        name = self._name(found.get(b"x-request-id"))
+        context = Context(self._settings, self._models, name, began, self._log, ready=self.ready)
+        speaking: Protocol = self._own
+        try:
+            handler, speaking = self._routes.get((method, path)) or self._route(method, path)
+            if self._keys and path not in _OPEN and method != "OPTIONS":
+                self._admit(found)
+            deadline = began + self._seconds(found.get(b"x-request-timeout"))
+            body = await self._body(found.get(b"content-length"), receive, deadline)
+            query = scope["query_string"]
+            request = Request(method, path, query, headers, body, name, deadline)
+            reply = await handler(context, request)
+        except Gone:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the request gets an answer
+            reply = speaking.fault(*explain(error, name))
+            self._advise(reply, path)
+        extra = [
+            (b"content-length", b"%d" % len(reply.body)),
+            (b"x-request-id", name.encode("ascii")),
+        ]
+        if self._origins:
+            extra += self._cors(found.get(b"origin"))
+        if self.closing:
+            extra.append((b"connection", b"close"))
+        await send(
+            {
+                "type": "http.response.start",
+                "status": reply.status,
+                "headers": reply.headers + extra,
+            }
+        )
+        await send({"type": "http.response.body", "body": reply.body})
+        seconds = time.monotonic() - began
+        speaks = self._speaks[id(speaking)]
+        self.metrics.request(context.served, speaks, reply.status, seconds)
+        if self._access is not None:
+            self._access.request(scope, reply.status, seconds, context, speaks)
+
+    def context(self, name: str, began: float) -> Context:
+        """Return the context of a request."""
+        return Context(self._settings, self._models, name, began, self._log, None, 0, self.ready)
+
+    def allowed(self, path: str) -> list[str]:
+        """Return the methods of a path."""
+        found = []
+        for method in _METHODS:
+            try:
+                known = any(p.route(method, path) is not None for p in self._protocols)
+            except Refused:
+                continue
+            if known:
+                found += [method, "HEAD"] if method == "GET" else [method]
+        return [*found, "OPTIONS"] if found else []
+
+    def _route(self, method: str, path: str) -> tuple[Handler, Protocol]:
+        if method == "OPTIONS":
+            return self._options, self._own
+        for protocol in self._protocols:
+            try:
+                handler = protocol.route("GET" if method == "HEAD" else method, path)
+            except Refused as error:
+                return _refusing(error), protocol
+            if handler is not None:
+                if len(self._routes) < _ROUTES:
+                    self._routes[method, path] = handler, protocol
+                return handler, protocol
+        return _refusing(Refused("not_found", f"nothing is served at {path[:100]}")), self._own
+
+    async def _options(self, context: Context, request: Request) -> Reply:
+        methods = self.allowed(request.path)
+        if not methods:
+            raise Refused("not_found", f"nothing is served at {request.path[:100]}")
+        listed = ", ".join(methods).encode()
+        headers = [(b"allow", listed)]
+        if self._origins and request.header(b"access-control-request-method"):
+            headers += [
+                (b"access-control-allow-methods", listed),
+                (
+                    b"access-control-allow-headers",
+                    b"authorization, content-type, x-api-key, x-request-id, x-request-timeout",
+                ),
+                (b"access-control-max-age", b"600"),
+            ]
+        return Reply(b"", 204, headers)
+
+    def _name(self, given: bytes | None) -> str:
+        """Return the caller's id of a request if it is a plain one, or else one of ours."""
+        if given is not None and len(given) <= 128 and given.isascii():
+            name = given.decode("ascii")
+            if name.isprintable() and name:
+                return name
+        return f"{self._start}-{next(self._count):x}"
+
+    def _admit(self, found: MutableMapping[bytes, bytes]) -> None:
+        """Let a caller in who has one of the keys; every key is compared, in constant time."""
+        given = found.get(b"x-api-key", b"")
+        scheme, _, credentials = found.get(b"authorization", b"").partition(b" ")
+        if not given and scheme.lower() == b"bearer":
+            given = credentials.strip()
+        elif not given and scheme.lower() == b"basic":  # a browser on /docs
+            try:
+                given = base64.b64decode(credentials, validate=True).partition(b":")[2]
+            except NotBase64:
+                given = b""
+        if not sum(hmac.compare_digest(given, known) for known in self._keys):
+            raise Refused(
+                "unauthorized", "send one of the service's keys as X-API-Key or as a Bearer token"
+            )
+
+    def _seconds(self, patience: bytes | None) -> float:
+        if patience is None:
+            return self._timeout
+        try:
+            seconds = math.nan if b"_" in patience else float(patience)
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds < math.inf:
+            raise Refused("bad_request", "X-Request-Timeout must be a number of seconds")
+        return min(seconds, self._timeout)
+
+    async def _body(self, length: bytes | None, receive: Receive, deadline: float) -> bytes:
+        limit = self._settings.max_body
+        if length is not None and (len(length) > 18 or int(length) > limit):
+            raise self._too_large()
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            if len(body) > limit:
+                raise self._too_large()
+            return body
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0.0)):
+                return await self._rest(body, receive)
+        except TimeoutError:
+            raise Refused("slow", "the body was not complete before the deadline") from None
+
+    async def _rest(self, body: bytes, receive: Receive) -> bytes:
+        parts, size = [body], len(body)
+        more = True
+        while more:
+            if size > self._settings.max_body:
+                raise self._too_large()
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+        if size > self._settings.max_body:
+            raise self._too_large()
+        return b"".join(parts)
+
+    def _too_large(self) -> Refused:
+        return Refused("too_large", f"a body of at most {self._settings.max_body} bytes is read")
+
+    def _advise(self, reply: Reply, path: str) -> None:
+        """Add the header that says what to do about a fault."""
+        if reply.status == 503:
+            reply.headers.append((b"retry-after", b"1"))
+        elif reply.status == 405:
+            reply.headers.append((b"allow", ", ".join(self.allowed(path)).encode()))
+        elif reply.status == 401:
+            reply.headers += [
+                (b"www-authenticate", b'Bearer realm="trivet"'),
+                (b"www-authenticate", b'Basic realm="trivet: any name, a key as the password"'),
+            ]
+
+    def _cors(self, origin: bytes | None) -> Headers:
+        if b"*" in self._origins:
+            told = b"*"
+        elif origin is not None and origin in self._origins:
+            told = origin
+        else:
+            return [(b"vary", b"origin")]
+        return [
+            (b"access-control-allow-origin", told),
+            (b"access-control-expose-headers", b"x-request-id, retry-after"),
+            (b"vary", b"origin"),
+        ]
+
+
+class _Own:
+    """The addresses for those who run the service: health, metrics and documentation."""
+
+    __name__ = "service"
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._handlers: dict[str, Handler] = {
+            LIVE: self._live,
+            READY: self._ready,
+            "/metrics": self._metrics,
+            "/openapi.json": self._page,
+            "/docs": self._page,
+            "/docs/try.js": self._page,
+        }
+
+    def route(self, method: str, path: str) -> Handler | None:
+        handler = self._handlers.get(path)
+        if handler is not None and method != "GET":
+            raise Refused("method", "read this with GET")
+        return handler
+
+    fault = staticmethod(records.fault)
+
+    async def _live(self, context: Context, request: Request) -> Reply:
+        return Reply(b'{"status":"ok"}')
+
+    async def _ready(self, context: Context, request: Request) -> Reply:
+        if not context.ready:
+            raise Refused("not_ready", "the service is stopping")
+        families = context.models.families.values()
+        told = {f.name: {"default": f.default, "versions": list(f.versions)} for f in families}
+        return Reply(msgspec.json.encode({"status": "ok", "models": told}))
+
+    async def _metrics(self, context: Context, request: Request) -> Reply:
+        accept = (request.header(b"accept") or b"").decode("latin-1")
+        body, kind = await asyncio.to_thread(self._app.metrics.render, accept)
+        return Reply(body, headers=[(b"content-type", kind.encode())])
+
+    async def _page(self, context: Context, request: Request) -> Reply:
+        return self._app.pages.reply(request.path)
+
+
+def _refusing(error: Refused) -> Handler:
+    async def refuse(context: Context, request: Request) -> Reply:
+        raise error
+
+    return refuse
+
+
+async def _live(scope: Scope, receive: Receive, send: Send) -> None:
+    """Follow the server's life; anything else than requests is closed."""
+    if scope["type"] != "lifespan":
+        await send({"type": "websocket.close"})
+        return
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,390 @@
+"""The natural batch: whatever arrived while the model was busy is the next batch.
+
+Nothing waits for company. A model that answers in well under a millisecond is called in the event
+loop itself, once for all requests that one turn of the loop read; any other model, and any large
+batch, is called on a thread of its own, so that it stops neither the other models nor the health
+endpoints. A thread whose model does not come back is left behind and another one takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from trivet import scoring
+from trivet.contract import Model
+from trivet.errors import PredictionError, TrivetError
+from trivet.hosts.service.lane import Thread
+from trivet.records import Record, RecordReader
+from trivet.validation import Decoded, merge
+
+QUICK_SECONDS = 0.0005
+"""A model whose batch of a few rows takes no longer is called in the event loop."""
+
+QUICK_ROWS = 256
+"""A larger batch goes to the thread, however quick the model."""
+
+SLOW_SECONDS = 20 * QUICK_SECONDS
+SLOW_TIMES = 5
+"""So many batches in a row that took so long in the event loop, and the model gets a thread."""
+
+MAX_LOST = 4
+"""With so many threads that never came back, a model is not asked any more until one does."""
+
+log = logging.getLogger("trivet.service")
+
+
+class Overloaded(TrivetError):
+    """The queue of a model is full: the caller should come again later."""
+
+
+class TooLate(TrivetError):
+    """The request's deadline passed before it was answered."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """Rows of one request, waiting for their batch.
+
+    Attributes:
+        rows: What they are: records, or decoded columns.
+        count: How many.
+        deadline: When nobody wants the answer any more, by `time.monotonic`.
+        answer: Set to the answer, or to an exception.
+        name: The request's id.
+        began: When the request came, by `time.monotonic`.
+        beside: Columns carried beside rows that are decoded already, if there are any.
+        timer: Ends the wait at the deadline, where the event loop is free to do so.
+        queued: Whether it still counts as waiting.
+    """
+
+    rows: Sequence[Record] | Decoded
+    count: int
+    deadline: float
+    answer: asyncio.Future[Answer]
+    name: str = ""
+    began: float = 0.0
+    beside: pa.RecordBatch | None = None
+    timer: asyncio.TimerHandle | None = None
+    queued: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of the rows of one request.
+
+    Attributes:
+        batch: The predictions of all good rows of the batch it was scored in.
+        places: For each row of the request its place in `batch`, -1 for a rejected one.
+        problems: Field, code and reason by row of the request.
+    """
+
+    batch: Predictions
+    places: Sequence[int]
+    problems: dict[int, list[tuple[str, str, str]]]
+
+
+@dataclass(slots=True)
+class Predictions:
+    """A batch's predictions, turned into Python values only for those who want them."""
+
+    model: Model
+    columns: pa.RecordBatch
+    _lists: list[list[Any]] | None = None
+
+    def values(self) -> list[list[Any]]:
+        """Return the columns as lists."""
+        if self._lists is None:
+            self._lists = [column.to_pylist() for column in self.columns.columns]
+        return self._lists
+
+
+Result = scoring.Scored | TrivetError
+Watch = Callable[[Sequence[Waiting], Result, float], None]
+"""Told of every batch, after its requests have their answers: what came of it, and its seconds."""
+
+
+@dataclass(slots=True, eq=False)
+class Batcher:
+    """Gathers the rows for one model and scores them together.
+
+    Attributes:
+        model: What scores them.
+        reader: Turns records into its columns.
+        quick: Whether small batches are scored in the event loop.
+        max_batch: Rows that are scored in one call, unless one request alone has more.
+        max_queue: Rows that may wait.
+        hang_after: Seconds after which a call on the thread is given up.
+        watch: Told of every batch.
+        queued: Rows that wait now.
+        lost: Threads whose model did not come back.
+    """
+
+    model: Model
+    reader: RecordReader
+    quick: bool
+    max_batch: int = 256
+    max_queue: int = 10_000
+    hang_after: float = 30.0
+    watch: Watch | None = None
+    queued: int = 0
+    lost: int = 0
+    _waiting: deque[Waiting] = field(default_factory=deque)
+    _busy: bool = False
+    _running: _Call | None = None
+    _slow: int = 0
+    _retired: bool = False
+    _thread: Thread | None = None
+
+    def submit(
+        self,
+        rows: Sequence[Record] | Decoded,
+        count: int,
+        deadline: float,
+        name: str = "",
+        began: float = 0.0,
+        beside: pa.RecordBatch | None = None,
+    ) -> asyncio.Future[Answer]:
+        """Queue rows; the future gets their answer.
+
+        Raises:
+            Overloaded: Too many rows wait already, or the model hangs on all its threads.
+        """
+        if self.queued + count > self.max_queue and self.queued:
+            raise Overloaded(
+                f"{self.queued} rows wait for model {self.model.name}; come again later"
+            )
+        if self.lost >= MAX_LOST:
+            raise Overloaded(
+                f"model {self.model.name} does not come back from {self.lost} calls; "
+                "come again later"
+            )
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(rows, count, deadline, loop.create_future(), name, began, beside)
+        if self._running is not None or not self.quick:
+            patience = max(deadline - time.monotonic(), 0.0)
+            waiting.timer = loop.call_later(patience, self._expire, waiting)
+        self._waiting.append(waiting)
+        self.queued += count
+        if not self._busy:
+            self._busy = True
+            loop.call_soon(self._begin)
+        return waiting.answer
+
+    def retire(self) -> None:
+        """End the thread once nothing waits any more; may be called from any thread."""
+        self._retired = True
+        if not self._busy:
+            self._end_thread()
+
+    def _end_thread(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.end()
+
+    def _begin(self) -> None:
+        batch, rows = self._next()
+        if not batch:
+            self._busy = False
+            if self._retired:
+                self._end_thread()
+        elif self.quick and rows <= QUICK_ROWS:
+            began = time.perf_counter()
+            result = _scored(self.model, self.reader, batch)
+            seconds = time.perf_counter() - began
+            self._answer(batch, result, seconds)
+            self._slow = self._slow + 1 if seconds > SLOW_SECONDS else 0
+            if self._slow == SLOW_TIMES:
+                self.quick = False
+                log.warning(
+                    "model %s takes %.1f ms a batch; it gets a thread of its own from now on",
+                    self.model.name,
+                    seconds * 1000,
+                )
+            if self._waiting:
+                asyncio.get_running_loop().call_soon(self._begin)
+            else:
+                self._busy = False
+        else:
+            self._hand_over(batch)
+
+    def _hand_over(self, batch: list[Waiting]) -> None:
+        """Score a batch on the model's thread."""
+        loop = asyncio.get_running_loop()
+        if self._thread is None:
+            self._thread = Thread(f"model-{self.model.name}")
+        call = _Call(batch)
+        call.alarm = loop.call_later(self.hang_after, self._give_up, call)
+        for waiting in batch:
+            if waiting.timer is None:  # it was queued for the event loop
+                patience = max(waiting.deadline - time.monotonic(), 0.0)
+                waiting.timer = loop.call_later(patience, self._expire, waiting)
+        self._running = call
+
+        def work() -> None:
+            began = time.perf_counter()
+            result = _scored(self.model, self.reader, batch)
+            seconds = time.perf_counter() - began
+            with suppress(RuntimeError):  # the loop is closed: the service has ended
+                loop.call_soon_threadsafe(self._end, call, result, seconds)
+
+        self._thread.do(work)
+
+    def _end(self, call: _Call, result: Result, seconds: float) -> None:
+        if call is not self._running:
+            self.lost -= 1
+            log.warning("model %s came back after %.1f s", self.model.name, seconds)
+            return
+        if call.alarm is not None:
+            call.alarm.cancel()
+        self._running = None
+        self._answer(call.batch, result, seconds)
+        self._begin()
+
+    def _give_up(self, call: _Call) -> None:
+        """Leave a thread behind that does not come back; the next batch gets a new one."""
+        self.lost += 1
+        log.error(
+            "model %s %s has not come back for %.1f s; its thread is left behind (%d so far)",
+            self.model.name,
+            self.model.version,
+            self.hang_after,
+            self.lost,
+        )
+        self._running = None
+        self._end_thread()
+        for waiting in call.batch:
+            self._expire(waiting)
+        if self.lost >= MAX_LOST:
+            while self._waiting:
+                self._expire(self._waiting.popleft())
+        self._begin()
+
+    def _expire(self, waiting: Waiting) -> None:
+        if waiting.queued:
+            waiting.queued = False
+            self.queued -= waiting.count
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+        if not waiting.answer.done():
+            waiting.answer.set_exception(
+                TooLate(f"model {self.model.name} gave no answer before the deadline")
+            )
+
+    def _next(self) -> tuple[list[Waiting], int]:
+        """Take what fits into a batch, leaving out what nobody waits for any more."""
+        batch: list[Waiting] = []
+        rows = 0
+        now = time.monotonic()
+        while self._waiting and (not batch or rows + self._waiting[0].count <= self.max_batch):
+            waiting = self._waiting.popleft()
+            if waiting.queued:
+                waiting.queued = False
+                self.queued -= waiting.count
+            if waiting.answer.done():
+                continue
+            if waiting.deadline < now:
+                self._expire(waiting)
+                continue
+            batch.append(waiting)
+            rows += waiting.count
+        return batch, rows
+
+    def _answer(self, batch: list[Waiting], result: Result, seconds: float) -> None:
+        for waiting in batch:
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+        if isinstance(result, TrivetError):
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(result)
+        else:
+            predictions = Predictions(self.model, result.predictions)
+            if result.rows is None and not result.problems.num_rows:
+                start = 0
+                for waiting in batch:
+                    stop = start + waiting.count
+                    if not waiting.answer.done():
+                        waiting.answer.set_result(Answer(predictions, range(start, stop), {}))
+                    start = stop
+            else:
+                _share(batch, predictions, result)
+        if self.watch is not None:
+            self.watch(batch, result, seconds)
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A batch that a thread is at work on."""
+
+    batch: list[Waiting]
+    alarm: asyncio.TimerHandle | None = None
+
+
+def _scored(model: Model, reader: RecordReader, batch: list[Waiting]) -> Result:
+    """Score the rows of several requests in one call."""
+    try:
+        return scoring.score(model, _together(reader, batch))
+    except TrivetError as error:
+        return error
+    except BaseException as error:  # noqa: BLE001 - whatever it was, the requests must be answered
+        return PredictionError(
+            f"model {model.name} {model.version}: {type(error).__name__}: {error}"[:500]
+        )
+
+
+def _together(reader: RecordReader, batch: list[Waiting]) -> Decoded:
+    """Put the rows of several requests together, in their order."""
+    if all(not isinstance(w.rows, Decoded) for w in batch):
+        return reader.columns([record for w in batch for record in w.rows])  # type: ignore[union-attr]
+    parts = [w.rows if isinstance(w.rows, Decoded) else reader.columns(w.rows) for w in batch]
+    if len(parts) == 1:
+        return parts[0]
+    moved = []
+    start = 0
+    for part in parts:
+        rows = pa.compute.add(part.problems.column("row"), start)
+        moved.append(part.problems.set_column(0, part.problems.schema.field(0), rows))
+        start += part.batch.num_rows
+    columns = [
+        pa.concat_arrays(pieces) for pieces in zip(*(p.batch.columns for p in parts), strict=True)
+    ]
+    return Decoded(pa.RecordBatch.from_arrays(columns, schema=reader.arrow), merge(moved))
+
+
+def _share(batch: list[Waiting], predictions: Predictions, result: scoring.Scored) -> None:
+    places = places_of(result, sum(waiting.count for waiting in batch))
+    told: dict[int, list[tuple[str, str, str]]] = {}
+    columns = [
+        result.problems.column(name).to_pylist() for name in ("row", "field", "code", "reason")
+    ]
+    for row, *problem in zip(*columns, strict=True):
+        told.setdefault(row, []).append((problem[0], problem[1], problem[2]))
+    start = 0
+    for waiting in batch:
+        stop = start + waiting.count
+        mine = {row - start: told[row] for row in range(start, stop) if row in told}
+        if not waiting.answer.done():
+            waiting.answer.set_result(Answer(predictions, places[start:stop], mine))
+        start = stop
+
+
+def places_of(result: scoring.Scored, total: int) -> Sequence[int]:
+    """Return for each row of a batch its place among the predictions, -1 for a rejected one."""
+    if result.rows is None:
+        return range(total)
+    places = [-1] * total
+    for place, row in enumerate(result.rows.tolist()):
+        places[row] = place
+    return places
+
+
+__all__ = ["Answer", "Batcher", "Overloaded", "Predictions", "TooLate", "Waiting", "places_of"]

@@ -1,0 +1,367 @@
+"""The service described: an OpenAPI 3.1 document made from the models' schemas, and a page.
+
+The page is plain HTML with one small script of ours; it needs no other address.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import msgspec
+
+from trivet import parity
+from trivet.hosts.service.exchange import Protocol, Reply
+from trivet.hosts.service.faults import HTTP
+from trivet.hosts.service.page import page
+from trivet.hosts.service.serving import Models, Served
+from trivet.hosts.service.settings import ServiceSettings
+from trivet.schema import Field, Schema
+from trivet.validation import CODES
+
+_JSON_TYPES: Mapping[str, dict[str, Any]] = {
+    "bool": {"type": "boolean"},
+    **{
+        f"int{bits}": {
+            "type": "integer",
+            "format": f"int{bits}",
+            "minimum": -(2 ** (bits - 1)),
+            "maximum": 2 ** (bits - 1) - 1,
+        }
+        for bits in (8, 16, 32, 64)
+    },
+    "float32": {
+        "type": "number",
+        "format": "float",
+        "minimum": -3.4028234663852886e38,
+        "maximum": 3.4028234663852886e38,
+    },
+    "float64": {"type": "number", "format": "double"},
+    "string": {"type": "string"},
+    "timestamp": {"type": "string", "format": "date-time"},
+    "date": {"type": "string", "format": "date"},
+}
+
+_CSP = (
+    b"default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; "
+    b"form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+class Pages:
+    """The document and the page, made again when the models have changed."""
+
+    def __init__(
+        self, models: Models, settings: ServiceSettings, protocols: Sequence[Protocol] = ()
+    ) -> None:
+        self._models = models
+        self._settings = settings
+        self._extra = [p.openapi for p in protocols if hasattr(p, "openapi")]
+        self._made = -1
+        self._replies: dict[str, tuple[bytes, bytes]] = {}
+
+    def reply(self, path: str) -> Reply:
+        """Return the document, the page or its script."""
+        if self._made != self._models.changes:
+            made = self._models.changes
+            described = document(self._models, self._settings)
+            for extra in self._extra:
+                _merge(described, extra(self._models, self._settings))
+            self._replies = {
+                "/openapi.json": (msgspec.json.encode(described), b"application/json"),
+                "/docs": (page(described).encode(), b"text/html; charset=utf-8"),
+                "/docs/try.js": (_SCRIPT.encode(), b"text/javascript; charset=utf-8"),
+            }
+            self._made = made
+        body, kind = self._replies[path]
+        return Reply(
+            body,
+            headers=[
+                (b"content-type", kind),
+                (b"content-security-policy", _CSP),
+                (b"x-content-type-options", b"nosniff"),
+            ],
+        )
+
+
+def document(models: Models, settings: ServiceSettings) -> dict[str, Any]:
+    """Describe the service's own addresses and the records protocol."""
+    paths: dict[str, Any] = {}
+    schemas: dict[str, Any] = {"Problem": _problem()}
+    for family in models.families.values():
+        default = family.versions[family.default]
+        base = f"/predict/{family.name}"
+        paths[base] = _predict(default, family.name, f"{family.name}, the version in use")
+        _describe(schemas, default, family.name)
+        for version, served in family.versions.items():
+            name = f"{family.name}.{version}"
+            paths[f"{base}/versions/{version}"] = _predict(
+                served, name, f"{family.name}, version {version}"
+            )
+            _describe(schemas, served, name)
+    paths |= _own_paths()
+    described: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Trivet service",
+            "version": metadata.version("trivet"),
+            "description": "Predictions of " + ", ".join(models.families),
+        },
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+    if settings.api_keys:
+        described["components"]["securitySchemes"] = {
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "bearer": {"type": "http", "scheme": "bearer"},
+        }
+        described["security"] = [{"key": []}, {"bearer": []}]
+        for path in ("/health/live", "/health/ready"):
+            paths[path]["get"]["security"] = []
+    return described
+
+
+def row_schema(schema: Schema, beside: Sequence[str] = (), *, closed: bool = False) -> Any:
+    """Return the JSON schema of one row."""
+    properties: dict[str, Any] = {name: {"description": "carried along"} for name in beside}
+    properties |= {field.name: field_schema(field) for field in schema}
+    described: dict[str, Any] = {
+        "type": "object",
+        "properties": properties,
+        "required": [field.name for field in schema if closed or not field.nullable],
+    }
+    if closed:
+        described["additionalProperties"] = False
+    return described
+
+
+def field_schema(field: Field) -> dict[str, Any]:
+    """Return the JSON schema of one field's values."""
+    described = dict(_JSON_TYPES[field.type])
+    for key, name, pick in (("min", "minimum", max), ("max", "maximum", min)):
+        bound = getattr(field, key)
+        if isinstance(bound, int | float):
+            described[name] = pick(bound, described.get(name, bound))
+        elif bound is not None:
+            described[f"x-{name}"] = _plain(bound)
+    if field.values is not None:
+        described["enum"] = [_plain(value) for value in field.values]
+    if field.nullable:
+        described["type"] = [described["type"], "null"]
+        if "enum" in described:
+            described["enum"].append(None)
+    return described
+
+
+def example_of(served: Served) -> dict[str, Any]:
+    """Return an input row: the one that the model came with, or one that its schema allows."""
+    model = served.model
+    row = dict(served.example) or parity.synthetic(model.inputs, 1).to_pylist()[0]
+    return {name: _plain(value) for name, value in row.items() if name in model.inputs.names}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON writes it."""
+    return value.isoformat() if isinstance(value, dt.date | dt.datetime) else value
+
+
+def _describe(schemas: dict[str, Any], served: Served, name: str) -> None:
+    model = served.model
+    beside = [n for n in served.reader.beside if n not in model.inputs.names]
+    lineage = {
+        "model": {"type": "string", "const": model.name},
+        "version": {"type": "string", "const": model.version},
+        "digest": {"type": "string", "const": model.digest},
+    }
+    row = {"$ref": f"#/components/schemas/{name}.row"}
+    prediction = {"$ref": f"#/components/schemas/{name}.prediction"}
+    # Whatever a row of several is, the others are answered: it is told in errors, not refused.
+    each = {"description": f"A row, see {name}.row; what is none is told in errors"}
+    schemas[f"{name}.row"] = row_schema(model.inputs, beside)
+    schemas[f"{name}.prediction"] = row_schema(model.outputs, closed=True)
+    schemas[f"{name}.request"] = {
+        "anyOf": [
+            row,
+            {
+                "type": "object",
+                "properties": {"rows": {"type": "array", "items": each, "minItems": 1}},
+                "required": ["rows"],
+                "additionalProperties": False,
+            },
+        ]
+    }
+    one = {"id": {"type": "string"}, **lineage, "prediction": prediction}
+    many = {
+        "ids": {"type": "array", "items": {"type": "string"}},
+        **lineage,
+        "predictions": {"type": "array", "items": {"oneOf": [prediction, {"type": "null"}]}},
+    }
+    errors = {"errors": {"type": "array", "items": _row_problem()}}
+    schemas[f"{name}.answer"] = {
+        "oneOf": [
+            {"type": "object", "properties": one, "required": list(one)},
+            {"type": "object", "properties": many | errors, "required": list(many)},
+        ]
+    }
+
+
+def _predict(served: Served, name: str, summary: str) -> dict[str, Any]:
+    key = {n: 17 for n in served.reader.beside if n not in served.model.inputs.names}
+    row = key | example_of(served)
+    parameters = [
+        {
+            "name": "X-Request-Id",
+            "in": "header",
+            "description": "The request's id; without it the service makes one",
+            "schema": {"type": "string"},
+        },
+        {
+            "name": "X-Request-Timeout",
+            "in": "header",
+            "description": "Seconds after which the answer is not wanted any more",
+            "schema": {"type": "number", "minimum": 0},
+        },
+    ]
+    return {
+        "post": {
+            "operationId": "predict." + name,
+            "summary": f"Predict with {summary}",
+            "parameters": parameters,
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": f"#/components/schemas/{name}.request"},
+                        "examples": {
+                            "one": {"summary": "One row", "value": row},
+                            "many": {"summary": "Several rows", "value": {"rows": [row, row]}},
+                        },
+                    }
+                },
+            },
+            "responses": {
+                "200": {
+                    "description": "The predictions; null where a row of several was rejected",
+                    "content": {
+                        "application/json": {
+                            "schema": {"$ref": f"#/components/schemas/{name}.answer"}
+                        }
+                    },
+                    "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
+                },
+                **_faults("bad_request", "too_large", "media_type", "bad_rows", "model", "busy"),
+                **_faults("unauthorized", "slow", "late"),
+            },
+        }
+    }
+
+
+def _faults(*kinds: str) -> dict[str, Any]:
+    return {
+        str(HTTP[kind][0]): {
+            "description": HTTP[kind][1],
+            "content": {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            },
+        }
+        for kind in kinds
+    }
+
+
+def _own_paths() -> dict[str, Any]:
+    ready = {
+        "type": "object",
+        "properties": {"status": {"const": "ok"}, "models": {"type": "object"}},
+        "required": ["status"],
+    }
+    told = (
+        ("/health/live", "Whether the process lives", "application/json", ready, ()),
+        (
+            "/health/ready",
+            "Whether requests are wanted",
+            "application/json",
+            ready,
+            ("not_ready",),
+        ),
+        (
+            "/metrics",
+            "Prometheus metrics of all processes",
+            "text/plain",
+            {"type": "string"},
+            ("unauthorized",),
+        ),
+        (
+            "/openapi.json",
+            "This document",
+            "application/json",
+            {"type": "object"},
+            ("unauthorized",),
+        ),
+    )
+    return {
+        path: {
+            "get": {
+                "operationId": "get." + path.strip("/").replace("/", "."),
+                "summary": summary,
+                "responses": {
+                    "200": {"description": summary, "content": {kind: {"schema": schema}}},
+                    **_faults("bad_request", *faults),
+                },
+            }
+        }
+        for path, summary, kind, schema, faults in told
+    }
+
+
+def _row_problem() -> dict[str, Any]:
+    properties = {
+        "row": {"type": "integer", "minimum": 0},
+        "field": {"type": "string", "description": "empty: the row as a whole"},
+        "code": {"type": "string", "enum": list(CODES)},
+        "reason": {"type": "string"},
+    }
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _problem() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "Problem details, RFC 9457",
+        "properties": {
+            "type": {"type": "string", "enum": [f"urn:trivet:{kind}" for kind in HTTP]},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "errors": {"type": "array", "items": _row_problem()},
+        },
+        "required": ["type", "title", "status", "detail"],
+    }
+
+
+def _merge(described: dict[str, Any], more: Mapping[str, Any]) -> None:
+    described["paths"] |= more.get("paths", {})
+    described["components"]["schemas"] |= more.get("schemas", {})
+
+
+_SCRIPT = """"use strict";
+for (const form of document.forms) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const area = form.querySelector("textarea"), out = form.querySelector("pre");
+    const headers = {}, key = document.getElementById("key").value;
+    if (area) headers["content-type"] = "application/json";
+    if (key) headers["x-api-key"] = key;
+    out.hidden = false;
+    out.textContent = "...";
+    try {
+      const answer = await fetch(form.dataset.path,
+        { method: form.dataset.method, headers, body: area ? area.value : undefined });
+      let text = await answer.text();
+      try { text = JSON.stringify(JSON.parse(text), null, 2); } catch { /* not JSON */ }
+      out.textContent = answer.status + " " + answer.statusText + "\\n" + text;
+    } catch (error) { out.textContent = String(error); }
+  });
+}
+"""

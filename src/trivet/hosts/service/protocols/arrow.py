@@ -1,0 +1,202 @@
+"""Arrow IPC streams in and out, for many rows at once.
+
+``POST /predict/MODEL/arrow`` (and ``/predict/MODEL/versions/VERSION/arrow``), or ``/predict/MODEL``
+with the content type of a stream. The answer has the outputs for every row, null for a row that
+was rejected, and ``trivet_error`` with its problems as JSON; model, version, digest and the
+request's id are the metadata of its schema.
+
+A stream is looked through before Arrow reads it: what it says of itself must not make it larger
+in memory than it came.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trivet.errors import SchemaError
+from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.exchange import Context, Handler, Reply, Request
+from trivet.hosts.service.faults import HTTP, Problem, Refused
+from trivet.hosts.service.protocols.columns import answered, filled, taken, tell
+from trivet.hosts.service.serving import Served
+from trivet.validation import Decoded, conform
+
+CONTENT_TYPE = b"application/vnd.apache.arrow.stream"
+ERROR = "trivet_error"
+MAX_MESSAGES = 10_000
+MAX_DICTIONARIES = 100
+
+_PREFIX = "/predict/"
+_encode = msgspec.json.Encoder().encode
+
+
+def route(method: str, path: str) -> Handler | None:
+    """See `trivet.hosts.service.exchange.Protocol`."""
+    if not path.startswith(_PREFIX) or not path.endswith("/arrow"):
+        return None
+    match path[len(_PREFIX) :].split("/"):
+        case [_, "arrow"] | [_, "versions", _, "arrow"]:
+            if method != "POST":
+                raise Refused("method", "send the rows with POST")
+            return predict
+    return None
+
+
+def handles(request: Request) -> bool:
+    """Say whether a request for another path has a stream for a body."""
+    kind = request.header(b"content-type")
+    return kind is not None and kind.partition(b";")[0].strip().lower() == CONTENT_TYPE
+
+
+async def predict(context: Context, request: Request) -> Reply:
+    """Answer one request."""
+    parts = request.path[len(_PREFIX) :].removesuffix("/arrow").split("/")
+    served = context.models.find(parts[0], "/".join(parts[2:]) or None)
+    rows, beside = _read(request.body, served, context)
+    count = rows.batch.num_rows
+    answer = await context.score(served, rows, count, request.deadline, beside=beside)
+    return Reply(_written(answer, served, request.id), headers=[(b"content-type", CONTENT_TYPE)])
+
+
+def fault(kind: str, detail: str, problems: Sequence[tuple[int, Problem]]) -> Reply:
+    """See `trivet.hosts.service.exchange.Protocol`."""
+    status, title = HTTP[kind]
+    body = {
+        "type": f"urn:trivet:{kind}",
+        "title": title,
+        "status": status,
+        "detail": tell(problems) or detail,
+    }
+    return Reply(_encode(body), status, [(b"content-type", b"application/problem+json")])
+
+
+def _read(body: bytes, served: Served, context: Context) -> tuple[Decoded, pa.RecordBatch | None]:
+    schema = served.model.inputs
+    try:
+        _inspect(body)
+        with pa.ipc.open_stream(pa.py_buffer(body)) as stream:
+            batches, count = [], 0
+            names = taken(stream.schema, schema, context.models.key)
+            for sent in stream:
+                count += sent.num_rows
+                if count > context.settings.max_rows:
+                    raise Refused(
+                        "too_large", f"a request may have {context.settings.max_rows} rows"
+                    )
+                batch = sent.select(names)
+                batch.validate(full=True)
+                batches.append(_plain(batch, context.settings.max_body))
+            if not count:
+                raise Refused("bad_request", "the request has no rows")
+            batch = pa.concat_batches(batches) if len(batches) > 1 else batches[0]
+            return conform(filled(batch, schema), schema), _beside(batch, context.models.key)
+    except (pa.ArrowException, OSError, struct.error, IndexError, ValueError) as error:
+        raise Refused("bad_request", f"not a stream of Arrow IPC: {error}"[:400]) from None
+    except SchemaError as error:
+        raise Refused("bad_request", str(error)) from None
+
+
+def _inspect(body: bytes) -> None:
+    """Refuse a stream that would be larger, or far slower to read, than its bytes tell.
+
+    Raises:
+        Refused: It is compressed, or cut into too many messages.
+    """
+    reader = pa.ipc.MessageReader.open_stream(pa.py_buffer(body))
+    messages = dictionaries = 0
+    while True:
+        try:
+            message = reader.read_next_message()
+        except StopIteration:
+            return
+        metadata = message.metadata.to_pybytes()
+        messages += 1
+        dictionaries += message.type == "dictionary"
+        if messages > MAX_MESSAGES or dictionaries > MAX_DICTIONARIES:
+            raise Refused(
+                "bad_request",
+                f"a stream of more than {MAX_MESSAGES} messages or {MAX_DICTIONARIES} dictionaries "
+                "is not read; write larger batches",
+            )
+        if message.type != "schema" and _is_compressed(metadata, message.type):
+            raise Refused("bad_request", "compressed streams are not read; write it uncompressed")
+
+
+def _is_compressed(metadata: bytes, kind: str) -> bool:
+    """Say whether the buffers of a message are compressed, by its FlatBuffers metadata."""
+    if b"ARROW:experimental_compression" in metadata:
+        return True
+    message = struct.unpack_from("<I", metadata)[0]
+    batch = _member(metadata, message, 2)
+    if batch is not None and kind == "dictionary":
+        batch = _member(metadata, batch, 1)
+    return batch is not None and _member(metadata, batch, 3) is not None
+
+
+def _member(metadata: bytes, table: int, slot: int) -> int | None:
+    """Return where a table's member, itself a table, is; None if it is left out."""
+    vtable = table - struct.unpack_from("<i", metadata, table)[0]
+    if vtable < 0 or 4 + 2 * slot >= struct.unpack_from("<H", metadata, vtable)[0]:
+        return None
+    offset = struct.unpack_from("<H", metadata, vtable + 4 + 2 * slot)[0]
+    if not offset:
+        return None
+    place: int = table + offset + struct.unpack_from("<I", metadata, table + offset)[0]
+    return place
+
+
+def _plain(batch: pa.RecordBatch, limit: int) -> pa.RecordBatch:
+    """Write texts out that stand in a batch once for many rows, if they do not grow too large."""
+    columns = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        texts = column.dictionary if pa.types.is_dictionary(column.type) else column
+        if pa.types.is_string_view(texts.type):
+            raise SchemaError(f"column {name!r} is string_view; cast it to string")
+        if texts is not column and not pa.types.is_primitive(texts.type):
+            lengths = pc.binary_length(texts).take(column.indices)
+            if (pc.sum(lengths.cast(pa.int64())).as_py() or 0) > limit:
+                raise SchemaError(f"column {name!r} has more than {limit} bytes of text")
+        columns.append(column if texts is column else column.dictionary_decode())
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _beside(batch: pa.RecordBatch, key: Sequence[str]) -> pa.RecordBatch | None:
+    names = [name for name in key if name in batch.schema.names]
+    return batch.select(names) if names else None
+
+
+def _written(answer: Answer, served: Served, name: str) -> bytes:
+    model = served.model
+    batch = answered(answer)
+    errors = pa.nulls(len(batch), pa.string())
+    if answer.problems:
+        errors = pa.array([_told(answer.problems.get(row)) for row in range(len(batch))])
+    arrow = pa.schema(
+        [*(pa.field(f.name, f.type) for f in batch.schema), pa.field(ERROR, pa.string())],
+        {
+            "trivet.model": served.name,
+            "trivet.version": model.version,
+            "trivet.digest": model.digest,
+            "trivet.request_id": name,
+        },
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, arrow) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, errors], schema=arrow))
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
+
+
+def _told(problems: Sequence[Problem] | None) -> str | None:
+    if problems is None:
+        return None
+    told: list[dict[str, Any]] = [
+        {"field": field, "code": code, "reason": reason} for field, code, reason in problems
+    ]
+    return _encode(told).decode()

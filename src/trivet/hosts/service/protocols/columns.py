@@ -1,0 +1,197 @@
+"""Columns of a request or an answer, for the protocols that do not come row by row."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from trivet.errors import SchemaError
+from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.faults import BadRows, Problem, Refused
+from trivet.records import Record, RecordReader, hint
+from trivet.schema import TYPES, Field, Schema, type_name
+from trivet.validation import PROBLEMS, Decoded, merge, no_problems
+
+MAX_TOLD = 100
+"""So many problems of a request are written out; of the others, their number."""
+
+
+MAX_BAD = 10 * MAX_TOLD
+"""With so many bad rows a request that one would refuse is not looked at any further."""
+
+
+def check_size(body: bytes | memoryview, width: int, max_rows: int) -> None:
+    """Refuse JSON of far more lists and objects than a request has use for, before it is read.
+
+    In memory each takes many times its bytes in the body.
+
+    Args:
+        body: The JSON.
+        width: Columns of the model.
+        max_rows: Rows that a request may have.
+
+    Raises:
+        Refused: There are too many.
+    """
+    whole = bytes(body) if isinstance(body, memoryview) else body
+    most = max_rows * (width + 2) + 1000
+    if len(whole) > most and whole.count(b"[") + whole.count(b"{") > most:
+        raise Refused(
+            "too_large", f"more than {most} lists and objects; a request may have {max_rows} rows"
+        )
+
+
+def parse(body: bytes | memoryview) -> tuple[Any, bool]:
+    """Read JSON; say whether it took a reader that lets NaN and infinity through.
+
+    Raises:
+        Refused: It is not JSON.
+    """
+    try:
+        return msgspec.json.decode(body), False
+    except (msgspec.DecodeError, RecursionError):
+        return loose(body), True
+
+
+def loose(body: bytes | memoryview) -> Any:
+    """Read JSON that may have NaN, infinity and numbers beyond 64 bits in it.
+
+    Raises:
+        Refused: It is not JSON, not even so.
+    """
+    try:
+        text = bytes(body).decode()
+        found = json.loads(text)
+        if "\\u" in text:  # half a character, which no text may have, gets in by this way only
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise Refused("bad_request", f"not valid JSON: {error}"[:200]) from None
+    return found
+
+
+def read(schema: Schema, columns: Sequence[Sequence[object]]) -> Decoded:
+    """Turn values as a JSON parser made them, a column for each field, into a batch."""
+    arrays, found = [], []
+    for field, values in zip(schema, columns, strict=True):
+        array, problems = read_column(field, values)
+        arrays.append(array)
+        found.append(problems)
+    arrow = pa.schema([pa.field(f.name, TYPES[f.type]) for f in schema])
+    return Decoded(pa.RecordBatch.from_arrays(arrays, schema=arrow), merge(found))
+
+
+def read_column(field: Field, values: Sequence[object]) -> tuple[pa.Array, pa.RecordBatch]:
+    """Turn the values of one field into a column; see `trivet.records` for the rules."""
+    kind = TYPES[field.type]
+    try:
+        good = msgspec.convert(values, _listed(field))
+    except msgspec.ValidationError:
+        return _one_by_one(field, values)
+    if field.type == "timestamp":
+        good = [v.replace(tzinfo=dt.UTC) if v and v.tzinfo is None else v for v in good]
+    return pa.array(good, kind), no_problems()
+
+
+@lru_cache(maxsize=1024)
+def _listed(field: Field) -> Any:
+    return list[hint(field)]  # type: ignore[misc]
+
+
+def _one_by_one(field: Field, values: Sequence[object]) -> tuple[pa.Array, pa.RecordBatch]:
+    reader = RecordReader(Schema([field]))
+    records = read_rows(reader, ({field.name: value} for value in values))
+    decoded = reader.columns(records)
+    return decoded.batch.column(0), decoded.problems
+
+
+def read_rows(reader: RecordReader, rows: Iterable[object]) -> list[Record]:
+    """Read objects one by one, up to `MAX_BAD` problems.
+
+    Raises:
+        BadRows: There are so many.
+    """
+    records: list[Record] = []
+    found: dict[int, Sequence[Problem]] = {}
+    for row, value in enumerate(rows):
+        record = reader.read_object(value)
+        records.append(record)
+        if record.problems:
+            found[row] = record.problems
+            if len(found) >= MAX_BAD:
+                raise BadRows(found)
+    return records
+
+
+def beside(key: Sequence[str], columns: Mapping[str, Sequence[object]]) -> pa.RecordBatch | None:
+    """Turn the key's values into columns as they are; as JSON where they are of several types."""
+    arrays: dict[str, pa.Array] = {}
+    for name in key:
+        if name in columns:
+            try:
+                arrays[name] = pa.array(columns[name])
+            except (pa.ArrowException, OverflowError):
+                arrays[name] = pa.array([json.dumps(value)[:200] for value in columns[name]])
+    return pa.record_batch(arrays) if arrays else None
+
+
+def taken(found: pa.Schema, schema: Schema, key: Sequence[str]) -> list[str]:
+    """Return the columns of a batch that a model and its key want, in the order they have.
+
+    Raises:
+        SchemaError: One is there twice, or no field holds its type.
+    """
+    wanted = {*schema.names, *key}
+    names = [name for name in found.names if name in wanted]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise SchemaError(f"column {name!r} is there twice")
+    for name in names:
+        if type_name(found.field(name).type) is None:
+            raise SchemaError(f"column {name!r} is {found.field(name).type}, which is not read")
+    return names
+
+
+def filled(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
+    """Add the columns that are left out and may be null."""
+    for field in schema:
+        if field.nullable and field.name not in batch.schema.names:
+            batch = batch.append_column(field.name, pa.nulls(len(batch), TYPES[field.type]))
+    return batch
+
+
+def problems_of(found: Sequence[tuple[int, Problem]]) -> pa.RecordBatch:
+    """Put problems (row, and field, code and reason) together as a batch."""
+    if not found:
+        return no_problems()
+    rows = np.asarray([row for row, _ in found], np.int64)
+    texts = zip(*(problem for _, problem in found), strict=True)
+    columns = [pa.array(rows), *(pa.array(text, pa.string()) for text in texts)]
+    return pa.RecordBatch.from_arrays(columns, schema=PROBLEMS)
+
+
+def answered(answer: Answer) -> pa.RecordBatch:
+    """Return the predictions of a request's rows, null for those that were rejected."""
+    columns, places = answer.batch.columns, answer.places
+    if isinstance(places, range):
+        return columns.slice(places.start, len(places))
+    return columns.take(pa.array([p if p >= 0 else None for p in places], pa.int64()))
+
+
+def tell(problems: Sequence[tuple[int, Problem]]) -> str:
+    """Name row, field, code and reason of every problem in one line, for people."""
+    told = [
+        f"row {row}: {field + ': ' if field else ''}{code}: {reason}"
+        for row, (field, code, reason) in problems[:MAX_TOLD]
+    ]
+    if len(problems) >= MAX_BAD:
+        told.append("and more")
+    elif len(problems) > MAX_TOLD:
+        told.append(f"and {len(problems) - MAX_TOLD} more")
+    return "; ".join(told)

@@ -1,0 +1,159 @@
+"""Records: one JSON object, or ``{"rows": [...]}``, in; predictions by name out.
+
+``POST /predict/MODEL`` and ``POST /predict/MODEL/versions/VERSION``. Faults are problem details
+(RFC 9457).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.exchange import Context, Handler, Reply, Request
+from trivet.hosts.service.faults import HTTP, BadRows, Problem, Refused
+from trivet.hosts.service.protocols import arrow
+from trivet.hosts.service.serving import Served
+from trivet.records import Record
+
+PREFIX = "/predict/"
+
+LARGE_BYTES = 64 * 2**10
+LARGE_ROWS = 1000
+"""Requests beyond these are read and answers written on a thread."""
+
+_PROBLEM = [(b"content-type", b"application/problem+json")]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Rows(msgspec.Struct, gc=False):
+    rows: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+
+
+_rows = msgspec.json.Decoder(_Rows)
+
+
+class One(msgspec.Struct, gc=False):
+    """The answer for one row."""
+
+    id: str
+    model: str
+    version: str
+    digest: str
+    prediction: dict[str, Any]
+
+
+class Many(msgspec.Struct, gc=False, omit_defaults=True):
+    """The answer for several rows; null stands in the place of a row that is in `errors`."""
+
+    ids: list[str]
+    model: str
+    version: str
+    digest: str
+    predictions: list[dict[str, Any] | None]
+    errors: list[dict[str, Any]] = []
+
+
+def route(method: str, path: str) -> Handler | None:
+    """See `trivet.hosts.service.exchange.Protocol`."""
+    if not path.startswith(PREFIX):
+        return None
+    if method != "POST":
+        raise Refused("method", "send the row with POST")
+    return predict
+
+
+async def predict(context: Context, request: Request) -> Reply:
+    """Answer one request."""
+    if arrow.handles(request):
+        return await arrow.predict(context, request)
+    name, _, version = request.path[len(PREFIX) :].partition("/versions/")
+    served = context.models.find(name, version or None)
+    _check_type(request)
+    limit = context.settings.max_rows
+    if len(request.body) > LARGE_BYTES:  # the event loop is everyone's
+        rows, single = await asyncio.to_thread(_decode, request.body, served, limit)
+    else:
+        rows, single = _decode(request.body, served, limit)
+    if single and any(not field for field, _, _ in rows[0].problems):
+        raise BadRows({0: rows[0].problems})
+    answer = await context.score(served, rows, len(rows), request.deadline)
+    if single:
+        return Reply(_one(answer, served, request.id))
+    if len(rows) > LARGE_ROWS:
+        return Reply(await asyncio.to_thread(_many, answer, served, request.id))
+    return Reply(_many(answer, served, request.id))
+
+
+def _check_type(request: Request) -> None:
+    """Refuse a body that says it is something else than JSON; one that says nothing is read."""
+    given = request.header(b"content-type")
+    if given is None or given == b"application/json":
+        return
+    kind = given.partition(b";")[0].strip().lower()
+    if kind and kind != b"application/json" and not kind.endswith(b"+json"):
+        raise Refused("media_type", "send application/json or application/vnd.apache.arrow.stream")
+
+
+def fault(kind: str, detail: str, problems: Sequence[tuple[int, Problem]]) -> Reply:
+    """See `trivet.hosts.service.exchange.Protocol`."""
+    status, title = HTTP[kind]
+    body: dict[str, Any] = {
+        "type": f"urn:trivet:{kind}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+    }
+    if problems:
+        body["errors"] = _errors(problems)
+    return Reply(_encode(body), status, list(_PROBLEM))
+
+
+def _decode(body: bytes, served: Served, limit: int) -> tuple[Sequence[Record], bool]:
+    """Return a request's rows, and whether it was a single object."""
+    if b'"rows"' in body and "rows" not in served.model.inputs.names:
+        try:
+            several = _rows.decode(body).rows
+        except msgspec.ValidationError as error:
+            raise Refused("bad_request", f"rows must be a list of objects: {error}") from None
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            several = msgspec.UNSET  # read as one object, which then says what is wrong
+        if several is not msgspec.UNSET:
+            if len(several) > limit:
+                raise Refused("too_large", f"{len(several)} rows; a request may have {limit}")
+            return [served.reader.read(raw) for raw in several], False
+    return [served.reader.read(body)], True
+
+
+def _one(answer: Answer, served: Served, name: str) -> bytes:
+    place = answer.places[0]
+    if place < 0:
+        raise BadRows(answer.problems)
+    model = served.model
+    values = answer.batch.values()
+    row = {n: column[place] for n, column in zip(model.outputs.names, values, strict=True)}
+    return _encode(One(name, model.name, model.version, model.digest, row))
+
+
+def _many(answer: Answer, served: Served, name: str) -> bytes:
+    model, values = served.model, answer.batch.values()
+    outputs = model.outputs.names
+    predictions: list[dict[str, Any] | None] = [
+        None if place < 0 else {n: column[place] for n, column in zip(outputs, values, strict=True)}
+        for place in answer.places
+    ]
+    told = [(row, problem) for row, problems in answer.problems.items() for problem in problems]
+    count = len(predictions)
+    ids = [name] if count == 1 else [f"{name}-{row}" for row in range(count)]
+    return _encode(Many(ids, model.name, model.version, model.digest, predictions, _errors(told)))
+
+
+def _errors(problems: Sequence[tuple[int, Problem]]) -> list[dict[str, Any]]:
+    return [
+        {"row": row, "field": field, "code": code, "reason": reason}
+        for row, (field, code, reason) in problems
+    ]

@@ -1,0 +1,157 @@
+"""Whether a row's prediction depends on the rows around it, measured.
+
+Trees and sparse linear models give a row the same bits alone and in a crowd; dense linear
+algebra may add in another order for another batch size. The difference is counted in units in
+the last place (ulps) and recorded, never hidden by rounding.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from trivet.manifest import BatchDependence
+from trivet.schema import TYPES, Field, Schema
+
+SIZES = (1, 2, 3, 5, 8, 13, 32, 64)
+"""Batch sizes held against the whole: odd ones meet the tails of vectorised loops."""
+
+MAX_ROWS = 256
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_YEAR = 365 * 24 * 3600 * 10**6
+_SPANS: Mapping[str, tuple[int, int, int, int]] = {
+    "int8": (0, 100, -(2**7), 2**7 - 1),
+    "int16": (0, 1000, -(2**15), 2**15 - 1),
+    "int32": (0, 1000, -(2**31), 2**31 - 1),
+    "int64": (0, 1000, -(2**63), 2**63 - 1),
+    "timestamp": (1_500_000_000_000_000, _YEAR, -62_135_596_800_000_000, 253_402_300_799_999_999),
+    "date": (18_000, 365, -719_162, 2_932_896),
+}
+"""By type: where made-up values start, how far they reach, the least and the most there is."""
+
+ANOTHER_ANSWER = 2**63 - 1
+"""Difference between values that cannot be counted in ulps: two labels, null and a number."""
+
+
+def measure(
+    predict: Callable[[pa.RecordBatch], pa.RecordBatch],
+    batch: pa.RecordBatch,
+    *,
+    source: str = "synthetic",
+) -> BatchDependence | None:
+    """Predict the same rows in one batch and in several sizes, and compare.
+
+    Returns:
+        The largest difference met, or None if the model refuses the rows.
+    """
+    rows = batch.slice(0, MAX_ROWS)
+    try:
+        whole = predict(rows)
+        worst = 0
+        for size in SIZES:
+            starts = range(0, rows.num_rows, size)
+            parts = [predict(rows.slice(start, size)).columns for start in starts]
+            together = [pa.concat_arrays(pieces) for pieces in zip(*parts, strict=True)]
+            worst = max(worst, _worst(whole.columns, together))
+    except Exception:
+        if source == "sample":
+            raise
+        return None
+    return BatchDependence(max_ulps=worst, rows=rows.num_rows, source=source)
+
+
+def difference(a: pa.RecordBatch | pa.Table, b: pa.RecordBatch | pa.Table) -> int:
+    """Return the largest difference between two tables of predictions, in ulps."""
+    return _worst(*([_whole(column) for column in table.columns] for table in (a, b)))
+
+
+def ulps(a: pa.Array, b: pa.Array) -> int:
+    """Return the largest difference between two columns in units in the last place.
+
+    0 means the same answer in every row, to the bit; 1 the neighbouring float, or the other zero.
+    Integers count by value.
+    """
+    if a.equals(b) and not pa.types.is_floating(a.type):
+        return 0
+    countable = pa.types.is_floating(a.type) or pa.types.is_integer(a.type)
+    if not countable or a.type != b.type or not a.is_null().equals(b.is_null()):
+        return ANOTHER_ANSWER
+    x = a.drop_null().to_numpy(zero_copy_only=False)
+    y = b.drop_null().to_numpy(zero_copy_only=False)
+    if pa.types.is_floating(a.type):
+        if not np.array_equal(np.isnan(x), np.isnan(y)):
+            return ANOTHER_ANSWER
+        x, y = x[~np.isnan(x)], y[~np.isnan(y)]
+        if np.array_equal(x, y):
+            return int(np.any(np.signbit(x) != np.signbit(y)))
+        x, y = _ordered(x), _ordered(y)
+    high, low = np.maximum(x, y), np.minimum(x, y)
+    # The span of two 64-bit integers needs 64 bits without a sign.
+    spans = high.astype(np.uint64) - low.astype(np.uint64)
+    return min(int(spans.max(initial=0)), ANOTHER_ANSWER)
+
+
+def synthetic(schema: Schema, rows: int = MAX_ROWS) -> pa.RecordBatch:
+    """Make rows that a schema allows, the same ones at every call."""
+    rng = np.random.default_rng(20_190_701)
+    columns = [_column(field, rows, rng) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema.arrow)
+
+
+def _worst(a: Iterable[pa.Array], b: Iterable[pa.Array]) -> int:
+    return max((ulps(x, y) for x, y in zip(a, b, strict=True)), default=0)
+
+
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _ordered(floats: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """Map floats to integers in the same order, neighbours to neighbours."""
+    width = np.int32 if floats.dtype == np.float32 else np.int64
+    bits = floats.view(width).astype(np.int64)
+    lowest = np.int64(np.iinfo(width).min)
+    return np.where(bits < 0, lowest - bits, bits)
+
+
+def _column(field: Field, rows: int, rng: np.random.Generator) -> pa.Array:
+    arrow = TYPES[field.type]
+    nulls = rng.random(rows) < (0.1 if field.nullable else 0)
+    if field.values is not None:
+        places = rng.integers(0, len(field.values), rows)
+        return pa.array([field.values[i] for i in places], arrow, mask=nulls)
+    if field.type == "bool":
+        return pa.array(rng.random(rows) < 0.5, mask=nulls)
+    if field.type == "string":
+        return pa.array([f"text {i}" for i in rng.integers(0, 40, rows)], mask=nulls)
+    low, high = _bounds(field)
+    if field.type in ("float32", "float64"):
+        share = rng.random(rows)
+        between = np.clip((1 - share) * low + share * high, low, high)
+        return pa.array(between, mask=nulls).cast(arrow)
+    width = {"timestamp": "int64", "date": "int32"}.get(field.type, field.type)
+    numbers = rng.integers(low, high, rows, dtype=np.int64, endpoint=True).astype(width)
+    return pa.array(numbers, mask=nulls).cast(arrow)
+
+
+def _bounds(field: Field) -> tuple[Any, Any]:
+    """Return the ends of a field's range as numbers; open ends lie near the other one."""
+    low, high = (_number(bound) for bound in (field.min, field.max))
+    start, span, least, most = _SPANS.get(field.type, (0, 1000, -math.inf, math.inf))
+    if low is None:
+        low = start if high is None or high > start else max(high - span, least)
+    return low, min(low + span, most) if high is None else high
+
+
+def _number(bound: object) -> Any:
+    if isinstance(bound, dt.datetime):
+        return (bound - _EPOCH) // dt.timedelta(microseconds=1)
+    if isinstance(bound, dt.date):
+        return bound.toordinal() - _EPOCH.toordinal()
+    return bound

@@ -1,0 +1,278 @@
+"""JSON objects turned into columns, for the hosts that get their rows as text.
+
+A decoder compiled from the schema reads a good object in about a microsecond. Only an object that
+it refuses is looked at field by field, so that everything wrong with it can be named. The rules
+are those of `trivet.validation.conform`: whole numbers may stand for floats and whole floats for
+integers, a time without an offset is UTC, and no text becomes a number.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trivet.schema import TYPES, Field, Schema
+from trivet.validation import (
+    MISSING,
+    NOT_FINITE,
+    NULL,
+    PROBLEMS,
+    TYPE,
+    UNDECODABLE,
+    Decoded,
+    no_problems,
+)
+
+Problem = tuple[str, str, str]
+"""Field (empty: the whole row), code and reason."""
+
+_FLOAT32_END = 2.0**128 - 2.0**103
+"""The smallest number that no longer rounds to a finite float32."""
+
+_INTEGER_BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
+_NAMES = {bool: "a boolean", int: "an integer", float: "a number", str: "text", dict: "an object"}
+
+
+class Record(NamedTuple):
+    """One object as it was read.
+
+    Attributes:
+        values: By field of the schema; None where the value is null or could not be read.
+        beside: By name of the columns carried beside the inputs; None where there is none.
+        problems: Why values could not be read.
+    """
+
+    values: Sequence[Any]
+    beside: Sequence[Any]
+    problems: tuple[Problem, ...] = ()
+
+
+class RecordReader:
+    """Reads JSON objects against a schema.
+
+    Args:
+        schema: The model's inputs; other members of an object are ignored.
+        beside: Members that are carried along as they are (a key, kept columns).
+
+    Attributes:
+        beside: Their names.
+        arrow: The schema of the batches that it makes.
+    """
+
+    def __init__(self, schema: Schema, beside: Sequence[str] = ()) -> None:
+        self._schema = schema
+        self._beside = self.beside = tuple(beside)
+        self.arrow = pa.schema([pa.field(f.name, TYPES[f.type]) for f in schema])
+        # Members are called f0, f1, ... inside: a field's name need not be one of Python's.
+        members: list[Any] = []
+        names: dict[str, str] = {}
+        for place, field in enumerate(schema):
+            names[f"f{place}"] = field.name
+            members.append(
+                (f"f{place}", hint(field), None) if field.nullable else (f"f{place}", hint(field))
+            )
+        for place, name in enumerate(self._beside):
+            if name in schema.names:
+                continue
+            names[f"b{place}"] = name
+            members.append((f"b{place}", Any, None))
+        self._own = [schema.names.index(n) if n in schema.names else None for n in self._beside]
+        shape = msgspec.defstruct("Row", members, rename=names, kw_only=True, gc=False)
+        self._decoder = msgspec.json.Decoder(shape)
+        self._moments = [i for i, field in enumerate(schema) if field.type == "timestamp"]
+        self._singles = [i for i, field in enumerate(schema) if field.type == "float32"]
+
+    def read(self, text: bytes | memoryview) -> Record:
+        """Read one JSON object."""
+        try:
+            row = self._decoder.decode(text)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return self._examine(text)
+        members = msgspec.structs.astuple(row)
+        width = len(self._schema)
+        values: Sequence[Any] = members[:width]
+        if self._moments:
+            try:
+                values = self._in_utc(values)
+            except OverflowError:
+                return self._examine(text)
+        rest = iter(members[width:])
+        beside = [next(rest) if own is None else values[own] for own in self._own]
+        return Record(values, beside)
+
+    def read_object(self, found: object) -> Record:
+        """Read what a JSON parser, or Python code, made of one object."""
+        if not isinstance(found, Mapping):
+            return self._undecodable(f"the row is {_kind(found)}, not an object")
+        values: list[Any] = []
+        problems: list[Problem] = []
+        for field in self._schema:
+            if field.name not in found and not field.nullable:
+                problems.append((field.name, MISSING, "the field is missing"))
+                values.append(None)
+                continue
+            value, problem = _value(field, found.get(field.name))
+            values.append(value)
+            if problem is not None:
+                problems.append(problem)
+        beside = [found.get(name) for name in self._beside]
+        return Record(values, beside, tuple(problems))
+
+    def columns(self, records: Sequence[Record]) -> Decoded:
+        """Put records together as columns."""
+        if len(records) == 1:
+            columns = [[value] for value in records[0].values]
+        else:
+            columns = [list(column) for column in zip(*(r.values for r in records), strict=True)]
+        try:
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, self.arrow, strict=True)]
+        except UnicodeEncodeError:
+            return self.columns([self._cleared(record) for record in records])
+        if self._singles and not all(_is_finite(arrays[i]) for i in self._singles):
+            return self.columns([self._cleared(record) for record in records])
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self.arrow)
+        found = [(row, *p) for row, r in enumerate(records) for p in r.problems]
+        if not found:
+            return Decoded(batch, no_problems())
+        rows, fields, codes, reasons = zip(*found, strict=True)
+        told = [
+            pa.array(np.asarray(rows, np.int64)),
+            *(pa.array(c, pa.string()) for c in (fields, codes, reasons)),
+        ]
+        return Decoded(batch, pa.RecordBatch.from_arrays(told, schema=PROBLEMS))
+
+    def _in_utc(self, values: Sequence[Any]) -> Sequence[Any]:
+        moved = list(values)
+        for place in self._moments:
+            if moved[place] is not None:
+                moved[place] = _utc(moved[place])
+        return moved
+
+    def _cleared(self, record: Record) -> Record:
+        """Name values that no column of their type can hold: half a character, a huge number."""
+        values, problems = list(record.values), list(record.problems)
+        for place, field in enumerate(self._schema):
+            value = values[place]
+            if isinstance(value, str) and not _is_text(value):
+                problems.append((field.name, TYPE, "the text has half of a surrogate pair"))
+                values[place] = None
+            elif field.type == "float32" and value is not None and abs(value) >= _FLOAT32_END:
+                problems.append((field.name, TYPE, f"{value} does not fit float32"))
+                values[place] = None
+        return Record(values, record.beside, tuple(problems))
+
+    def _examine(self, text: bytes | memoryview) -> Record:
+        """Read an object that the compiled decoder refuses, to say what is wrong with it."""
+        try:
+            # The standard parser lets NaN, Infinity and 1e999 through, which can then be named.
+            found = json.loads(bytes(text).decode())
+        except (ValueError, RecursionError) as error:
+            return self._undecodable(f"not valid JSON: {error}"[:200])
+        return self.read_object(found)
+
+    def _undecodable(self, reason: str) -> Record:
+        empty = (None,) * len(self._schema)
+        return Record(empty, (None,) * len(self._beside), (("", UNDECODABLE, reason),))
+
+
+def hint(field: Field) -> Any:
+    """Return the Python type of a field's values, as msgspec reads it."""
+    kind: Any
+    if field.type in _INTEGER_BITS:
+        bound = 2 ** (_INTEGER_BITS[field.type] - 1)
+        kind = Annotated[int, msgspec.Meta(ge=-bound, le=bound - 1)]
+    else:
+        kind = {
+            "bool": bool,
+            "float32": float,
+            "float64": float,
+            "string": str,
+            "timestamp": dt.datetime,
+            "date": dt.date,
+        }[field.type]
+    return kind | None if field.nullable else kind
+
+
+def _value(field: Field, value: object) -> tuple[Any, Problem | None]:
+    """Read one value; what the schema's ranges say is not decided here."""
+    if value is None:
+        return None, None if field.nullable else (field.name, NULL, "null is not allowed")
+    if field.type in _INTEGER_BITS or field.type.startswith("float"):
+        return _number(field, value)
+    if field.type in ("timestamp", "date"):
+        return _moment(field, value)
+    if isinstance(value, bool if field.type == "bool" else str):
+        return value, None
+    return _refused(field, value)
+
+
+def _number(field: Field, value: object) -> tuple[Any, Problem | None]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _refused(field, value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None, (field.name, NOT_FINITE, f"{value} is not a finite number")
+    if field.type.startswith("float"):
+        try:
+            return float(value), None
+        except OverflowError:
+            return _refused(field, value)
+    bound = 2 ** (_INTEGER_BITS[field.type] - 1)
+    if value != math.floor(value) or not -bound <= value < bound:
+        return _refused(field, value)
+    return int(value), None
+
+
+def _moment(field: Field, value: object) -> tuple[Any, Problem | None]:
+    kind = dt.datetime if field.type == "timestamp" else dt.date
+    if isinstance(value, kind):
+        moment: Any = value
+    elif isinstance(value, str):
+        try:
+            moment = msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            return _refused(field, value)
+    else:
+        return _refused(field, value)
+    if kind is dt.datetime:
+        try:
+            moment = _utc(moment)
+        except OverflowError:
+            return _refused(field, value)
+    return moment, None
+
+
+def _utc(moment: dt.datetime) -> dt.datetime:
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=dt.UTC)
+    return moment if moment.tzinfo is dt.UTC else moment.astimezone(dt.UTC)
+
+
+def _is_text(value: str) -> bool:
+    """Say whether a text can be written as UTF-8; JSON can escape what cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_finite(column: pa.Array) -> bool:
+    return bool(pc.all(pc.is_finite(column), min_count=0).as_py())
+
+
+def _refused(field: Field, value: object) -> tuple[None, Problem]:
+    shown = json.dumps(value, default=str, ensure_ascii=False)[:60]
+    shown = shown.encode("utf-8", "replace").decode()
+    return None, (field.name, TYPE, f"{shown} is {_kind(value)}, not {field.type}")
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else _NAMES.get(type(value), "a list")

@@ -1,0 +1,1 @@
+"""The results database: runs, published predictions, rejects and profiles."""

@@ -1,0 +1,14 @@
+-- Layout 2: predictions that come row by row, from a service or a stream.
+
+CREATE TABLE trivet_lineages (
+    lineage       INTEGER PRIMARY KEY AUTOINCREMENT,
+    deployment    TEXT NOT NULL,
+    model_name    TEXT NOT NULL,
+    model_version TEXT NOT NULL,
+    model_digest  TEXT NOT NULL,
+    first_used_at TEXT NOT NULL,
+    UNIQUE (deployment, model_version, model_digest)
+);
+
+ALTER TABLE trivet_rejects ADD COLUMN id TEXT;          -- of the row, where it came alone; attempt is 0
+ALTER TABLE trivet_rejects ADD COLUMN rejected_at TEXT;

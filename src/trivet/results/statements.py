@@ -1,0 +1,61 @@
+"""The named statements of ``sql/queries.sql``."""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib import resources
+
+from trivet.errors import ResultsError
+
+_NAMED = re.compile(r"^-- name: ([\w.]+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
+_COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]{0,62}")
+
+
+@functools.cache
+def _all() -> dict[str, str]:
+    text = resources.files("trivet.results").joinpath("sql/queries.sql").read_text(encoding="utf-8")
+    return {name: _COMMENT.sub("", body).strip() for name, body in _NAMED.findall(text)}
+
+
+def named(name: str, dialect: str) -> str:
+    """Return a statement, in a dialect's own form where there is one."""
+    statements = _all()
+    return statements.get(f"{name}.{dialect}") or statements[name]
+
+
+def with_names(name: str, dialect: str, **names: str) -> str:
+    """Return a statement with names of tables, columns and types put in for its braces.
+
+    Each must come from `identifier` or be a fixed text of this package.
+    """
+    return named(name, dialect).format(**names)
+
+
+def identifier(name: str) -> str:
+    """Quote the name of a table or column.
+
+    Raises:
+        ResultsError: It is no name that both databases take.
+    """
+    if not _IDENTIFIER.fullmatch(name):
+        raise ResultsError(
+            f"{name!r} cannot be the name of a column in the results; "
+            "rename it in the query (letters, digits and underscores, 63 at most)"
+        )
+    return f'"{name}"'
+
+
+@functools.cache
+def migrations(dialect: str) -> list[list[str]]:
+    """Return the statements of each layout version, the first version first."""
+    folder = resources.files("trivet.results").joinpath(f"sql/{dialect}")
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+    return [split(file.read_text(encoding="utf-8")) for file in files]
+
+
+def split(text: str) -> list[str]:
+    """Split a migration into statements; each ends with a semicolon at the end of a line."""
+    bare = re.sub(r"--[^\n]*", "", text)
+    return [part.strip() for part in re.split(r";\s*\n", bare + "\n") if part.strip()]

@@ -1,0 +1,99 @@
+"""``trivet serve``, as far as no process is needed; the rest is in hosts/service/test_server.py."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from trivet.cli import trivet as command
+from trivet.hosts.service import server
+from trivet.results import layout
+from trivet.results.statements import migrations
+
+PROJECT = '[models.quick]\nuri = "support.service_toys:Doubling"\n'
+SERVICE = '[service]\nmodels = ["quick"]\nport = 0\ngrpc = false\n'
+
+
+def serve(root: Path, text: str, *arguments: str) -> Result:
+    (root / "trivet.toml").write_text(text)
+    return CliRunner().invoke(command, ["--file", str(root), "serve", *arguments])
+
+
+@pytest.fixture
+def supervised(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Have the parent do nothing, and keep what it was given."""
+    found: list[Any] = []
+
+    class Quiet:
+        def __init__(self, plan: Any, sock: Any) -> None:
+            sock.close()
+            self.plan = plan
+            self.told: list[str] = []
+            found.append(self)
+
+        def stop(self) -> None:
+            self.told.append("stop")
+
+        def reload(self) -> None:
+            self.told.append("reload")
+
+        def run(self) -> None:
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+                signal.raise_signal(number)
+
+    monkeypatch.setattr(server, "Supervisor", Quiet)
+    return found
+
+
+def test_the_plan_and_the_signals(tmp_path: Path, supervised: list[Any]) -> None:
+    result = serve(tmp_path, PROJECT + SERVICE, "--workers", "3")
+    assert result.exit_code == 0, result.output
+    (quiet,) = supervised
+    assert quiet.told == ["reload", "stop", "stop"]
+    assert quiet.plan.settings.workers == 3
+    assert [s.name for s in quiet.plan.sources] == ["quick"]
+    assert quiet.plan.root == tmp_path
+    assert not quiet.plan.counts.exists()
+    assert (tmp_path / "data" / "results.db").exists()
+    assert threading.current_thread() is threading.main_thread()
+
+
+def test_without_a_log_there_is_no_results_database(tmp_path: Path, supervised: list[Any]) -> None:
+    assert serve(tmp_path, PROJECT + SERVICE + 'log = "none"\n').exit_code == 0
+    assert not (tmp_path / "data").exists()
+    assert supervised
+
+
+def test_a_database_that_is_away_is_no_hindrance(tmp_path: Path, supervised: list[Any]) -> None:
+    away = '[results]\nurl = "postgresql://127.0.0.1:1/away"\n'
+    result = serve(tmp_path, PROJECT + SERVICE + away)
+    assert result.exit_code == 0
+    assert "the prediction log waits for its database" in result.output
+    assert supervised
+
+
+def test_an_older_layout_is(tmp_path: Path, supervised: list[Any]) -> None:
+    url = f"sqlite:///{tmp_path / 'data' / 'results.db'}"
+    layout.open_results(url, known=migrations("sqlite")[:1]).close()
+    result = serve(tmp_path, PROJECT + SERVICE)
+    assert result.exit_code == 2
+    assert "trivet results upgrade" in result.output
+    assert not supervised
+
+
+def test_there_must_be_a_section(tmp_path: Path) -> None:
+    result = serve(tmp_path, PROJECT)
+    assert result.exit_code == 2
+    assert "has no [service] section" in result.output
+
+
+def test_a_version_is_named_in_one_place(tmp_path: Path) -> None:
+    text = '[models.m]\nuri = "models/m@1"\n[service]\nmodels = ["m@2"]\n'
+    result = serve(tmp_path, text)
+    assert result.exit_code == 2
+    assert "names a version, and so does" in result.output

@@ -1,0 +1,303 @@
+"""The natural batch, its bounds and what it does about models that do not come back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from support.service_models import HeldModel
+from trivet.errors import PredictionError
+from trivet.hosts.service import batcher as module
+from trivet.hosts.service.batcher import MAX_LOST, Answer, Batcher, Overloaded, TooLate, Waiting
+from trivet.records import RecordReader
+from trivet.testing import FailingModel, LinearModel
+from trivet.validation import Decoded, no_problems
+
+FOR_EVER = 1e12
+SOON = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched(LinearModel):
+    """Notes the sizes of its batches."""
+
+    sizes: list[int] = field(default_factory=list)
+
+    def predict(self, batch: pa.RecordBatch, /) -> pa.RecordBatch:
+        self.sizes.append(batch.num_rows)
+        return super().predict(batch)
+
+
+def make(model: Any, *, quick: bool = True, **more: Any) -> Batcher:
+    return Batcher(model, RecordReader(model.inputs), quick, **more)
+
+
+def rows(batcher: Batcher, *values: object) -> list[Any]:
+    return [batcher.reader.read_object({"x0": value}) for value in values]
+
+
+def put(batcher: Batcher, *values: object, deadline: float = FOR_EVER) -> asyncio.Future[Answer]:
+    return batcher.submit(rows(batcher, *values), len(values), deadline)
+
+
+def columns(*values: float) -> Decoded:
+    schema = LinearModel().inputs.arrow
+    return Decoded(pa.record_batch([pa.array(values)], schema=schema), no_problems())
+
+
+def told(answer: Answer) -> list[Any]:
+    values = answer.batch.values()[0]
+    return [None if place < 0 else values[place] for place in answer.places]
+
+
+def run(steps: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        await asyncio.wait_for(steps(), 30)
+
+    asyncio.run(limited())
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_arrives_together_is_scored_together(quick: bool) -> None:
+    async def steps() -> None:
+        model = Watched()
+        batcher = make(model, quick=quick)
+        answers = await asyncio.gather(put(batcher, 1), put(batcher, 2, 3), put(batcher, 4))
+        assert [told(a) for a in answers] == [[1], [2, 3], [4]]
+        assert model.sizes == [4]
+        assert told(await put(batcher, 5)) == [5]
+        batcher.retire()
+
+    run(steps)
+
+
+def test_what_arrives_while_the_model_is_busy_is_the_next_batch() -> None:
+    async def steps() -> None:
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        model = HeldModel(
+            go=threading.Event(),
+            arrived=lambda: loop.call_soon_threadsafe(arrived.set),  # type: ignore[arg-type]
+        )
+        seen: list[int] = []
+        batcher = make(model, quick=False, watch=lambda batch, *_: seen.append(len(batch)))
+        first = put(batcher, -1)
+        await arrived.wait()
+        others = [put(batcher, n) for n in range(5)]
+        assert batcher.queued == 5
+        model.go.set()
+        await asyncio.gather(first, *others)
+        assert seen == [1, 5]
+        assert batcher.queued == 0
+        batcher.retire()
+
+    run(steps)
+
+
+def test_a_batch_has_a_size() -> None:
+    async def steps() -> None:
+        model = Watched()
+        batcher = make(model, max_batch=3)
+        await asyncio.gather(*(put(batcher, n) for n in range(7)), put(batcher, *range(5)))
+        assert model.sizes == [3, 3, 1, 5]
+
+    run(steps)
+
+
+def test_a_large_batch_leaves_the_event_loop_free() -> None:
+    async def steps() -> None:
+        where: list[str] = []
+
+        @dataclass(frozen=True, kw_only=True)
+        class Tells(LinearModel):
+            def predict(self, batch: pa.RecordBatch, /) -> pa.RecordBatch:
+                where.append(threading.current_thread().name)
+                return super().predict(batch)
+
+        batcher = make(Tells())
+        await put(batcher, 1)
+        large = put(batcher, *range(300))
+        small = put(batcher, 2)
+        await asyncio.gather(large, small)
+        assert where[0] == where[2] == threading.current_thread().name
+        assert where[1].startswith("model-linear-")
+        batcher.retire()
+
+    run(steps)
+
+
+def test_records_and_columns_go_together() -> None:
+    async def steps() -> None:
+        model = Watched()
+        batcher = make(model)
+        mixed = batcher.submit(columns(3, 4), 2, FOR_EVER)
+        bad = put(batcher, 1, "x")
+        answers = await asyncio.gather(bad, mixed)
+        assert [told(a) for a in answers] == [[1, None], [3, 4]]
+        assert answers[0].problems[1][0][:2] == ("x0", "type")
+        assert answers[1].problems == {}
+        assert told(await batcher.submit(columns(9), 1, FOR_EVER)) == [9]
+
+    run(steps)
+
+
+def test_a_row_on_which_the_model_raises_is_that_rows_alone() -> None:
+    async def steps() -> None:
+        batcher = make(FailingModel(on=[13.0]))
+        good, bad = await asyncio.gather(put(batcher, 1), put(batcher, 13))
+        assert told(good) == [1]
+        assert bad.problems[0][0][1] == "model_error"
+
+    run(steps)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("error", [SystemExit, MemoryError])
+def test_whatever_the_model_raises_its_requests_are_answered(
+    quick: bool, error: type[BaseException]
+) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Raises(LinearModel):
+        def predict(self, batch: pa.RecordBatch, /) -> pa.RecordBatch:
+            if error is MemoryError:
+                return batch  # not its outputs
+            raise error("enough")
+
+    async def steps() -> None:
+        batcher = make(Raises(), quick=quick)
+        with pytest.raises(PredictionError):
+            await put(batcher, 1)
+        with pytest.raises(PredictionError):
+            await put(batcher, 1)
+        batcher.retire()
+
+    run(steps)
+
+
+def test_the_queue_is_bounded_by_rows() -> None:
+    async def steps() -> None:
+        batcher = make(Watched(), max_queue=3)
+        large = put(batcher, *range(5))  # alone, it may be larger
+        with pytest.raises(Overloaded, match="5 rows wait for model linear"):
+            put(batcher, 1)
+        await large
+        await asyncio.gather(put(batcher, 1), put(batcher, 2, 3))
+
+    run(steps)
+
+
+def test_no_work_is_done_after_the_deadline() -> None:
+    async def steps() -> None:
+        model = Watched()
+        batcher = make(model)
+        late = put(batcher, 1, deadline=time.monotonic() - 1)
+        left = put(batcher, 2)
+        left.cancel()
+        with pytest.raises(TooLate, match="model linear gave no answer before the deadline"):
+            await late
+        assert model.sizes == []
+        assert batcher.queued == 0
+
+    run(steps)
+
+
+def test_who_waits_for_a_busy_model_is_told_at_the_deadline() -> None:
+    async def steps() -> None:
+        model = HeldModel(go=threading.Event())
+        batcher = make(model, quick=False)
+        holding = put(batcher, -1)
+        with pytest.raises(TooLate):
+            await put(batcher, 1, deadline=time.monotonic() + SOON)
+        assert not holding.done()
+        model.go.set()
+        await holding
+        batcher.retire()
+
+    run(steps)
+
+
+def test_a_thread_that_does_not_come_back_is_left_behind() -> None:
+    async def steps() -> None:
+        model = HeldModel(go=threading.Event())
+        batcher = make(model, quick=False, hang_after=SOON)
+        for turn in range(1, MAX_LOST + 1):
+            with pytest.raises(TooLate):
+                await put(batcher, -1)
+            assert batcher.lost == turn
+            if turn < MAX_LOST:
+                assert told(await put(batcher, 7)) == [7]
+        with pytest.raises(Overloaded, match="does not come back from 4 calls"):
+            put(batcher, 7)
+        model.go.set()
+        while batcher.lost:
+            await asyncio.sleep(0)
+        assert told(await put(batcher, 7)) == [7]
+        batcher.retire()
+
+    run(steps)
+
+
+def test_with_too_many_threads_lost_those_who_wait_are_told() -> None:
+    async def steps() -> None:
+        model = HeldModel(go=threading.Event())
+        batcher = make(model, quick=False, hang_after=SOON, max_batch=1)
+        answers = [put(batcher, -1) for _ in range(MAX_LOST + 3)]
+        found = await asyncio.gather(*answers, return_exceptions=True)
+        assert [type(error) for error in found] == [TooLate] * len(answers)
+        assert batcher.queued == 0
+        model.go.set()
+
+    run(steps)
+
+
+def test_a_model_that_turns_out_slow_gets_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLOW_SECONDS", -1.0)
+
+    async def steps() -> None:
+        batcher = make(Watched())
+        for _ in range(module.SLOW_TIMES):
+            assert batcher.quick
+            await put(batcher, 1)
+        assert not batcher.quick
+        assert told(await put(batcher, 1)) == [1]
+        batcher.retire()
+
+    run(steps)
+
+
+def test_a_watch_sees_every_batch() -> None:
+    seen: list[tuple[int, bool, bool]] = []
+
+    def watch(batch: Sequence[Waiting], result: Any, seconds: float) -> None:
+        done = all(waiting.answer.done() for waiting in batch)
+        seen.append((len(batch), done, seconds >= 0))
+
+    async def steps() -> None:
+        batcher = make(LinearModel(), watch=watch)
+        await asyncio.gather(put(batcher, 1), put(batcher, 2))
+        await put(batcher, 3)
+
+    run(steps)
+    assert seen == [(2, True, True), (1, True, True)]
+
+
+def test_a_thread_ends_with_its_model() -> None:
+    async def steps() -> None:
+        model = HeldModel(name="ending", go=threading.Event())
+        batcher = make(model, quick=False)
+        busy = put(batcher, -1)
+        await asyncio.sleep(0)
+        batcher.retire()
+        model.go.set()
+        await busy
+        names = [t for t in threading.enumerate() if t.name.startswith("model-ending-")]
+        for thread in names:
+            thread.join(30)
+
+    run(steps)

@@ -1,0 +1,305 @@
+"""MLflow's scoring protocol; MLflow's own client and server are in test_foreign_clients.py."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support.service_client import Answered, application, ask
+from support.service_models import BoundedModel, EchoModel
+from trivet.contract import Model
+from trivet.hosts.service.app import App
+from trivet.hosts.service.protocols import mlflow
+from trivet.testing import LinearModel
+
+PATH = "/invocations"
+
+
+@pytest.fixture(scope="module")
+def app() -> App:
+    models: list[Model] = [
+        LinearModel(weights=(1.0, 3.0), version="1"),
+        LinearModel(weights=(1.0, 2.0), version="2"),
+        LinearModel(name="one"),
+        EchoModel(name="open", nullable=True),
+        BoundedModel(on=[13.0]),
+    ]
+    return application(models, key=("ride",), max_rows=1000)
+
+
+def predictions(answer: Answered) -> Any:
+    assert answer.status == 200, answer.body
+    assert answer.headers["content-type"] == "application/json"
+    told = answer.json()
+    assert list(told) == ["predictions"]
+    return told["predictions"]
+
+
+def refused(answer: Answered, *words: str, status: int = 400, code: str = "BAD_REQUEST") -> None:
+    assert answer.status == status, answer.body
+    told = answer.json()
+    assert list(told) == ["error_code", "message"]
+    assert told["error_code"] == code
+    for word in words:
+        assert word in told["message"]
+
+
+def split(columns: Any, *rows: Any, **more: Any) -> dict[str, Any]:
+    return {"dataframe_split": {"columns": columns, "data": list(rows), **more}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        split(["x0", "x1"], [1, 10], [2.5, 20]),
+        split(["x1", "ride", "x0"], [10, "a", 1], [20, "b", 2.5], index=[7, 8]),
+        split(["x1", "ride", "x0"], [10, "a", 1], [20, 5, 2.5]),
+        {"dataframe_split": {"data": [[1, 10], [2.5, 20]]}},
+        {"dataframe_records": [{"x0": 1, "x1": 10}, {"x1": 20, "x0": 2.5, "more": {}}]},
+        {"instances": [{"x0": 1, "x1": 10}, {"x0": 2.5, "x1": 20}]},
+        {"instances": [{"x0": [1], "x1": [10]}, {"x0": [2.5], "x1": [20]}]},
+        {"instances": [[1, 10], [2.5, 20]]},
+        {"inputs": [[1, 10], [2.5, 20]]},
+        {"inputs": [{"x0": 1, "x1": 10}, {"x0": 2.5, "x1": 20}]},
+        {"inputs": {"x0": [1, 2.5], "x1": [10, 20]}, "params": {"a": 1}},
+        {"inputs": {"x0": [[1], [2.5]], "x1": [[10], [20]]}},
+    ],
+)
+def test_every_form(app: App, body: Any) -> None:
+    assert predictions(ask(app, PATH, body)) == [21.0, 42.5]
+
+
+def test_one_row(app: App) -> None:
+    assert predictions(ask(app, PATH, {"inputs": {"x0": 1, "x1": 10}})) == [21.0]
+    for one in ([1, 2], [[1], [2]]):
+        assert predictions(ask(app, PATH + "?model=one", {"instances": one})) == [1.0, 2.0]
+    assert predictions(ask(app, PATH + "?model=one", {"inputs": 3})) == [3.0]
+
+
+def test_which_model(app: App) -> None:
+    body = split(["x0", "x1"], [1, 10])
+    assert predictions(ask(app, PATH, body)) == [21.0]
+    assert predictions(ask(app, PATH + "?version=1", body)) == [31.0]
+    assert predictions(ask(app, PATH + "?model=linear&version=1", body)) == [31.0]
+    assert predictions(ask(app, PATH + "?other=1", body)) == [21.0]
+    missing = {"status": 404, "code": "RESOURCE_DOES_NOT_EXIST"}
+    refused(ask(app, PATH + "?model=nobody", body), "'nobody'", **missing)  # type: ignore[arg-type]
+    refused(ask(app, PATH + "?version=9", body), "'9'", **missing)  # type: ignore[arg-type]
+    refused(ask(app, PATH + "?" + "a=1&" * 200, body), "query")
+
+
+def test_several_outputs_are_records(app: App) -> None:
+    body = split(["x0", "n", "x1", "zone"], [1, 2, None, "a"], [1, 2, 3, "b"])
+    assert predictions(ask(app, PATH + "?model=bounded", body)) == [
+        {"mean": 3.5, "label": "a"},
+        {"mean": 6.0, "label": "b"},
+    ]
+
+
+def test_nan_is_null_where_null_may_be(app: App) -> None:
+    bodies: list[Any] = [
+        split(["x0", "n", "x1", "zone"], [1, 2, float("nan"), "a"], [1, 2, 3, "b"]),
+        {
+            "dataframe_records": [
+                {"x0": 1, "n": 2, "x1": float("nan"), "zone": "a"},
+                {"x0": 1, "n": 2, "x1": 3, "zone": "b"},
+            ]
+        },
+    ]
+    for body in bodies:
+        found = predictions(ask(app, PATH + "?model=bounded", body))
+        assert [row["mean"] for row in found] == [3.5, 6.0]
+    refused(ask(app, PATH, split(["x0", "x1"], [1, float("nan")])), "row 0: x1: not_finite")
+    answer = ask(app, PATH, {"dataframe_records": [float("nan"), {"x0": float("nan"), "x1": 1}]})
+    refused(answer, "row 0: undecodable", "row 1: x0: not_finite")
+
+
+def test_columns_that_may_be_null_may_be_left_out(app: App) -> None:
+    found = predictions(ask(app, PATH + "?model=open", split(["in_int8"], [1], [None])))
+    assert [row["out_int8"] for row in found] == [1, None]
+    assert found[0]["out_date"] is None
+    csv = ask(app, PATH + "?model=open", "in_int8\n1\n", content_type="text/csv")
+    assert predictions(csv)[0]["out_int8"] == 1
+
+
+def test_times_and_texts(app: App) -> None:
+    body = split(
+        ["in_timestamp", "in_date", "in_string"], ["2026-01-01T00:00:00", "2026-01-01", "é"]
+    )
+    (row,) = predictions(ask(app, PATH + "?model=open", body))
+    assert row["out_timestamp"] == "2026-01-01T00:00:00Z"
+    assert (row["out_date"], row["out_string"]) == ("2026-01-01", "é")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("", ["JSON"]),
+        ("[", ["JSON"]),
+        ("[" * 4000, ["JSON"]),
+        ("[1, 2]", ["object"]),
+        ("{}", ["exactly one", "none"]),
+        ({"instances": [], "inputs": []}, ["exactly one", "instances, inputs"]),
+        ({"dataframe_split": [1]}, ["dataframe_split"]),
+        ({"dataframe_split": {"columns": ["x0", "x1"]}}, ["data"]),
+        ({"dataframe_split": {"data": 1}}, ["data"]),
+        (split([1, 2], [1, 2]), ["columns"]),
+        (split("x0", [1]), ["columns"]),
+        (split(["x0", "x1", "x0"], [1, 2, 3]), ["'x0'", "twice"]),
+        (split(["x0", "x1"], [1]), ["row 0", "2 values"]),
+        (split(["x0", "x1"], [1, 2], 5), ["row 1"]),
+        (split(["x0"], [1]), ["x1", "x0"]),
+        (split(["x0", "x1"]), ["no rows"]),
+        ({"dataframe_records": {"x0": 1}}, ["list"]),
+        ({"dataframe_records": []}, ["no rows"]),
+        ({"dataframe_records": [5]}, ["row 0: undecodable"]),
+        (
+            {"dataframe_records": [{"x0": 1}, {"x0": "a", "x1": 1}]},
+            ["row 0: x1: missing", "row 1: x0: type"],
+        ),
+        ({"instances": [1, 2]}, ["2 values", "x0, x1"]),
+        ({"instances": [{"x0": 1, "x1": 2}, 5]}, ["row 1: undecodable"]),
+        ({"instances": [[1, 2], {"x0": 1, "x1": 2}]}, ["row 1"]),
+        ({"inputs": []}, ["no rows"]),
+        ({"inputs": {}}, ["no rows"]),
+        ({"inputs": {"x0": [1, 2], "x1": [1]}}, ["x0: 2", "x1: 1"]),
+        ({"inputs": {"x0": [1, 2], "x1": 1}}, ["'x1'"]),
+        ({"inputs": {"x0": [1, "a"], "x1": [None, 2**70]}}, ["row 0: x1: null", "row 1: x0: type"]),
+        ({"inputs": "abc"}, ["2 values"]),
+        (split(["x0", "x1"], *[[1, 2]] * 1001), []),
+        ({"dataframe_records": [{}] * 1001}, []),
+        ({"dataframe_records": [{}] * 10_000}, []),
+    ],
+)
+def test_what_does_not_fit_is_named(app: App, body: Any, words: list[str]) -> None:
+    answer = ask(app, PATH, body, content_type="application/json; charset=utf-8")
+    refused(answer, *words, status=413 if not words else 400)
+
+
+def test_texts_with_half_a_character(app: App) -> None:
+    refused(ask(app, PATH, '{"inputs": {"x0": ["\\ud800"], "x1": [NaN]}}'), "JSON")
+
+
+def test_csv(app: App) -> None:
+    body = "x1,ride,x0\n10,a,1\n20,b,2.5\n"
+    for kind in ("text/csv", "text/csv; charset=utf-8", "TEXT/CSV;charset=UTF-8"):
+        assert predictions(ask(app, PATH, body, content_type=kind)) == [21.0, 42.5]
+    body = 'x0,n,x1,zone\n1,2,,"001"\n1,2,3,"a\nb"\n'
+    found = predictions(ask(app, PATH + "?model=bounded", body, content_type="text/csv"))
+    assert found == [{"mean": 3.5, "label": "001"}, {"mean": 6.0, "label": "a\nb"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", ["CSV"]),
+        (b"x0,x1\n", ["no rows"]),
+        (b"x0,x1\n1\n", ["CSV"]),
+        (b"x0,x1\na,2\n", ["x0", "string", "float64"]),
+        (b"x0,x1\n1,\n2,3\n", ["row 0: x1: null"]),
+        (b"x0\n1\n", ["x1"]),
+        (b"x0,x0,x1\n1,2,3\n", ["x0"]),
+        (b"\xff,\xfe\n1,2\n", []),
+        (b"," * 20_000, ["10000"]),
+        (b"x0,x1\n\xff,1\n", []),
+    ],
+)
+def test_csv_that_does_not_fit(app: App, body: bytes, words: list[str]) -> None:
+    refused(ask(app, PATH, body, content_type="text/csv"), *words)
+
+
+def test_bad_rows_beyond_counting(app: App) -> None:
+    body = {"dataframe_records": [{"x0": "a", "x1": 1}] * 1000}
+    refused(ask(app, PATH, body), "row 99: x0: type", "and more")
+
+
+def test_csv_of_too_many_rows(app: App) -> None:
+    for count in (1001, 10_000):
+        refused(ask(app, PATH, "x0,x1\n" + "1,2\n" * count, content_type="text/csv"), status=413)
+
+
+def test_content_types(app: App) -> None:
+    body = json.dumps(split(["x0", "x1"], [1, 10]))
+    assert predictions(ask(app, PATH, body)) == [21.0]
+    for kind in ("application/x-parquet", "text/plain", "application/json; charset=latin-1"):
+        refused(ask(app, PATH, body, content_type=kind), status=415)
+
+
+def test_without_rows(app: App) -> None:
+    assert ask(app, "/ping").body == b"\n"
+    assert ask(app, "/ping", method="HEAD").status == 200
+    assert ask(app, "/health").status == 200
+    version = ask(app, "/version")
+    assert version.status == 200
+    assert b"." in version.body
+    refused(ask(app, PATH), "POST", status=405)
+    refused(ask(app, "/ping", b"", method="POST"), "GET", status=405)
+    assert mlflow.route("GET", "/other") is None
+
+
+def test_a_service_that_stops() -> None:
+    app = application([LinearModel()])
+    app.ready = False
+    refused(ask(app, "/ping"), status=503, code="TEMPORARILY_UNAVAILABLE")
+
+
+def test_a_model_that_raises(app: App) -> None:
+    body = split(["x0", "n", "x1", "zone"], [13, 2, 3, "a"])
+    answer = ask(app, PATH + "?model=bounded", body)
+    refused(answer, "row 0: model_error", status=500, code="INTERNAL_ERROR")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(["x0", "x1", "zone", "n", "in_date", "ride", "columns", "data"])
+ROW = st.dictionaries(NAMES, VALUES, max_size=4) | st.lists(VALUES, max_size=3) | VALUES
+FRAME = st.fixed_dictionaries(
+    {},
+    optional={"columns": st.lists(NAMES, max_size=3) | VALUES, "data": st.lists(ROW, max_size=3)},
+)
+CONTENT = st.lists(ROW, max_size=3) | FRAME | st.dictionaries(NAMES, st.lists(VALUES, max_size=2))
+MODELS = st.sampled_from(["linear", "one", "open", "bounded"])
+FUZZ = settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+
+
+def survives(answer: Answered) -> None:
+    assert answer.status in (200, 400, 413, 415), answer.body
+    answer.json()
+
+
+@FUZZ
+@given(
+    body=st.binary(max_size=200),
+    model=MODELS,
+    kind=st.sampled_from(["application/json", "text/csv", "a/b"])
+    | st.text("a/;= \xff", max_size=9),
+)
+def test_any_bytes(app: App, body: bytes, model: str, kind: str) -> None:
+    survives(ask(app, f"{PATH}?model={model}", body, content_type=kind))
+
+
+@FUZZ
+@given(
+    body=st.dictionaries(st.sampled_from(mlflow.FORMATS), CONTENT, min_size=1, max_size=2),
+    model=MODELS,
+)
+def test_anything_of_about_the_right_shape(app: App, body: Any, model: str) -> None:
+    survives(ask(app, f"{PATH}?model={model}", body))
+
+
+@FUZZ
+@given(
+    header=st.lists(NAMES, min_size=1, max_size=4),
+    rows=st.lists(st.lists(st.text(max_size=5), max_size=4), max_size=4),
+    model=MODELS,
+)
+def test_any_csv(app: App, header: list[str], rows: list[list[str]], model: str) -> None:
+    body = "\n".join(",".join(row) for row in [header, *rows]).encode("utf-8", "surrogatepass")
+    survives(ask(app, f"{PATH}?model={model}", body, content_type="text/csv"))

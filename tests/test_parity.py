@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trivet.parity import ANOTHER_ANSWER, MAX_ROWS, difference, measure, synthetic, ulps
+from trivet.schema import TYPES, Field, Schema
+from trivet.testing import FailingModel, LinearModel
+from trivet.validation import Decoded, no_problems, validate
+
+relaxed = settings(deadline=None)
+finite = {
+    np.float32: st.floats(width=32, allow_nan=False, allow_infinity=False),
+    np.float64: st.floats(allow_nan=False, allow_infinity=False),
+}
+KINDS = [np.float32, np.float64]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@relaxed
+@given(data=st.data(), steps=st.integers(0, 40), up=st.booleans())
+def test_so_many_steps_of_nextafter_are_so_many_ulps(
+    kind: type[np.floating[Any]], data: st.DataObject, steps: int, up: bool
+) -> None:
+    a = kind(data.draw(finite[kind]))
+    b = a
+    towards = kind(np.inf if up else -np.inf)
+    with np.errstate(over="ignore"):
+        for _ in range(steps):
+            b = np.nextafter(b, towards)
+    if np.isinf(b):
+        return
+    assert ulps(pa.array([a]), pa.array([b])) == steps
+    assert ulps(pa.array([b]), pa.array([a])) == steps
+
+
+@relaxed
+@given(st.floats(1e-300, 1e300), st.integers(1, 1000))
+def test_within_a_binade_an_ulp_is_numpys_spacing(low: float, steps: int) -> None:
+    start = 2.0 ** math.floor(math.log2(low))
+    assert ulps(pa.array([start]), pa.array([start + steps * np.spacing(start)])) == steps
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "kind", "expected"),
+    [
+        ([], [], "float64", 0),
+        ([1.0, None], [1.0, None], "float64", 0),
+        ([math.nan, 1.0], [math.nan, 1.0], "float64", 0),
+        ([0.0, -0.0], [0.0, -0.0], "float64", 0),
+        ([0.0], [-0.0], "float64", 1),
+        ([0.0], [-0.0], "float32", 1),
+        ([5e-324], [-5e-324], "float64", 2),
+        ([1.0, 2.0], [1.0, np.nextafter(2, 3)], "float64", 1),
+        ([None], [1.0], "float64", ANOTHER_ANSWER),
+        ([math.nan], [1.0], "float64", ANOTHER_ANSWER),
+        ([1.0], [1.0, 1.0], "float64", ANOTHER_ANSWER),
+        ([math.inf], [math.inf], "float64", 0),
+        ([-1.7976931348623157e308], [1.7976931348623157e308], "float64", ANOTHER_ANSWER),
+        ([1, -3], [1, 4], "int8", 7),
+        ([-128], [127], "int8", 255),
+        ([-(2**63)], [2**63 - 1], "int64", ANOTHER_ANSWER),
+        ([2**62], [2**62 + 1], "int64", 1),
+        ([1], [None], "int64", ANOTHER_ANSWER),
+        (["a"], ["a"], "string", 0),
+        (["a"], ["b"], "string", ANOTHER_ANSWER),
+        ([True], [False], "bool", ANOTHER_ANSWER),
+    ],
+)
+def test_the_difference_of_two_columns(
+    a: list[Any], b: list[Any], kind: str, expected: int
+) -> None:
+    one, other = pa.array(a, TYPES[kind]), pa.array(b, TYPES[kind])
+    assert ulps(one, other) == ulps(other, one) == expected
+
+
+def test_columns_of_two_types_are_another_answer() -> None:
+    assert ulps(pa.array([1.0]), pa.array([1.0], pa.float32())) == ANOTHER_ANSWER
+
+
+def test_tables_differ_as_their_worst_columns_do() -> None:
+    a = pa.table({"a": pa.chunked_array([[1.0], [2.0]]), "b": [1, 1]})
+    b = pa.record_batch({"a": [1.0, 2.0], "b": [1, 4]})
+    assert difference(a, b) == 3
+    assert difference(a, a) == 0
+    assert difference(pa.table({}), pa.table({})) == 0
+
+
+def column(batch: pa.RecordBatch) -> npt.NDArray[np.float64]:
+    return np.asarray(batch.column(0).to_numpy())
+
+
+def answer(values: npt.ArrayLike) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(np.asarray(values))], names=["prediction"])
+
+
+ROWS = pa.record_batch({"x0": np.random.default_rng(0).normal(size=400)})
+
+
+def test_a_model_whose_arithmetic_ignores_the_batch() -> None:
+    measured = measure(LinearModel(weights=(3.0,)).predict, ROWS, source="sample")
+    assert measured is not None
+    assert (measured.max_ulps, measured.rows, measured.source) == (0, MAX_ROWS, "sample")
+
+
+def dense(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Add as BLAS may: in another order for another number of rows."""
+    terms = np.outer(column(batch), 1 / np.arange(1, 50))
+    order = np.arange(49) if batch.num_rows > 4 else np.arange(49)[::-1]
+    total = np.zeros(batch.num_rows)
+    for i in order:
+        total += terms[:, i]
+    return answer(total)
+
+
+def test_a_dense_model_that_adds_in_another_order_is_found() -> None:
+    measured = measure(dense, ROWS, source="sample")
+    assert measured is not None
+    assert 0 < measured.max_ulps < 1000
+
+
+@pytest.mark.parametrize(
+    "predict",
+    [
+        lambda batch: answer(column(batch) - column(batch).mean()),
+        lambda batch: answer(np.arange(batch.num_rows)),
+        lambda batch: answer(column(batch)[:1]) if batch.num_rows == 3 else answer(column(batch)),
+        lambda batch: answer([str(batch.num_rows > 30)] * batch.num_rows),
+    ],
+)
+def test_a_model_that_looks_at_other_rows_is_found(
+    predict: Callable[[pa.RecordBatch], pa.RecordBatch],
+) -> None:
+    measured = measure(predict, ROWS)
+    assert measured is not None
+    assert measured.max_ulps > 100
+
+
+def test_metadata_of_one_call_is_no_difference() -> None:
+    def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return answer(column(batch)).replace_schema_metadata({"n": str(batch.num_rows)})
+
+    measured = measure(predict, ROWS)
+    assert measured is not None
+    assert measured.max_ulps == 0
+
+
+def test_a_model_that_refuses_made_up_rows_is_not_measured() -> None:
+    model = FailingModel(on=ROWS.column(0).to_pylist())
+    assert measure(model.predict, ROWS) is None
+    with pytest.raises(ValueError, match="no answer"):
+        measure(model.predict, ROWS, source="sample")
+
+
+BOUNDS: dict[str, st.SearchStrategy[Any]] = {
+    "int8": st.integers(-128, 127),
+    "int16": st.integers(-(2**15), 2**15 - 1),
+    "int32": st.integers(-(2**31), 2**31 - 1),
+    "int64": st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from([-(2**63), 2**63 - 1])),
+    "float32": st.floats(width=32, allow_nan=False, allow_infinity=False),
+    "float64": st.floats(allow_nan=False, allow_infinity=False),
+    "timestamp": st.datetimes(timezones=st.just(dt.UTC)),
+    "date": st.dates(),
+}
+
+
+@st.composite
+def bounded(draw: st.DrawFn) -> Field:
+    kind = draw(st.sampled_from(sorted(TYPES)))
+    parts: dict[str, Any] = {}
+    if kind in BOUNDS:
+        low, high = sorted(draw(st.tuples(BOUNDS[kind], BOUNDS[kind])))
+        choices = [{}, {"min": low}, {"max": high}, {"min": low, "max": high}, {"values": (low,)}]
+        parts = draw(st.sampled_from(choices))
+    elif draw(st.booleans()):
+        parts = {"values": ("x",) if kind == "string" else (True,)}
+    return Field(name="a", type=kind, nullable=draw(st.booleans()), **parts)
+
+
+@settings(max_examples=300, deadline=None)
+@given(bounded())
+def test_rows_made_up_are_rows_that_the_schema_allows(field: Field) -> None:
+    schema = Schema([field])
+    batch = synthetic(schema, 30)
+    assert batch.schema == schema.arrow
+    assert batch.num_rows == 30
+    assert validate(Decoded(batch, no_problems()), schema).num_rows == 0
+    assert batch.equals(synthetic(schema, 30))
+    batch.to_pylist()
+
+
+def test_rows_made_up_have_nulls_where_they_are_allowed() -> None:
+    schema = Schema([Field(name="a", type="string", nullable=True), Field(name="b", type="int8")])
+    batch = synthetic(schema)
+    assert 0 < batch.column("a").null_count < batch.num_rows
+    assert batch.column("b").null_count == 0
