@@ -21,7 +21,7 @@ LONGEST = 400
 
 LAYERS: list[dict[str, set[str]]] = [
     # Lowest first. A part may import the parts that its entry names, and itself.
-    {"errors": set(), "durations": set(), "monitoring": set()},
+    {"errors": set(), "durations": set(), "monitoring": set(), "counts": set(), "logs": set()},
     {"schema": {"errors"}},
     {"validation": {"errors", "schema"}},
     {
@@ -56,11 +56,13 @@ LAYERS: list[dict[str, set[str]]] = [
         },
         "results": {"contract", "databases", "errors", "monitoring", "schema"},
     },
+    {"current": {"artifacts", "contract", "errors", "formats", "monitoring"}},
     {
         "hosts.schedule": {"errors"},
         "hosts.keys": {"errors"},
         "hosts.batch": {
             "contract",
+            "current",
             "databases",
             "errors",
             "hosts.keys",
@@ -74,8 +76,11 @@ LAYERS: list[dict[str, set[str]]] = [
         "hosts.service": {
             "artifacts",
             "contract",
+            "counts",
+            "current",
             "databases",
             "errors",
+            "logs",
             "manifest",
             "monitoring",
             "parity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import tomllib
@@ -87,6 +88,31 @@ class Manifest:
         parts = [self.format, self.sha256, self.inputs.to_list(), self.outputs.to_list()]
         text = json.dumps(parts, sort_keys=True, default=str)
         object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
+
+    @property
+    def references(self) -> dict[tuple[str, str], Reference]:
+        """The reference bins by side (``input`` or ``output``) and column."""
+        found = {("input", name): ref for name, ref in self.input_references.items()}
+        return found | {("output", name): ref for name, ref in self.output_references.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is told of a model to those who read the results only."""
+        measured = self.batch_dependence
+        return {
+            "name": self.name,
+            "version": self.version,
+            "digest": self.digest,
+            "format": self.format,
+            "description": self.description,
+            "created": self.created,
+            "inputs": self.inputs.to_list(),
+            "outputs": self.outputs.to_list(),
+            "metrics": dict(self.metrics),
+            "batch_dependence": dataclasses.asdict(measured) if measured else None,
+            "references": {
+                f"{side}.{name}": ref.to_dict() for (side, name), ref in self.references.items()
+            },
+        }
 
     def to_toml(self) -> str:
         """Return the text of ``model.toml``."""

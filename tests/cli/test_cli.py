@@ -19,7 +19,6 @@ from trivet import errors
 from trivet.cli import main, reporting, wiring
 from trivet.cli.exits import exit_code
 from trivet.results import ledger
-from trivet.settings import ModelSettings
 
 
 @pytest.fixture
@@ -467,28 +466,3 @@ def test_a_class_beside_the_project_file(project: Project, monkeypatch: pytest.M
     done = project.invoke("backfill", "toy-scores", *SPAN)
     assert done.exit_code == 0
     assert len(project.scores()) == 60
-
-
-def test_a_model_of_a_registry_is_loaded_again_when_its_alias_moves(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    version = ["1"]
-    loads: list[str] = []
-    home = project.root / "models" / "toy" / "1"
-    monkeypatch.setattr(
-        "trivet.formats.mlflow.resolve", lambda uri: (home, uri.partition("@")[0], version[0])
-    )
-    loaded = project.load().model
-
-    def load(uri: str, **_: Any) -> Any:
-        loads.append(uri)
-        return loaded
-
-    monkeypatch.setattr("trivet.artifacts.load", load)
-    settings = ModelSettings(name="toy", uri="models:/toy@champion")
-    in_use = wiring._ModelInUse(settings, project.root)
-    assert in_use() is in_use()
-    assert len(loads) == 1
-    version[0] = "2"
-    in_use()
-    assert len(loads) == 2

@@ -15,10 +15,8 @@ import trivet.databases
 from support.deployments import Project, day, interval, trips
 from support.toy import Broken, Toy, Tripled
 from trivet import artifacts, errors
-from trivet.cli.wiring import _ModelInUse
-from trivet.hosts.batch.job import Ready
+from trivet.current import InUse, Ready, Source
 from trivet.schema import Schema
-from trivet.settings import ModelSettings
 
 
 @pytest.fixture
@@ -111,9 +109,9 @@ def test_profiles_are_counted_on_the_references_of_the_manifest(project: Project
         version="2",
         sample=pa.table(sample),
     )
-    settings = ModelSettings(name="toy", uri="models/toy@2", trust=True)
+    source = Source(name="toy", uri="models/toy@2", trust=True)
     project.add(trips(1, 5))
-    job = project.job(load_model=_ModelInUse(settings, project.root))
+    job = project.job(load_model=InUse(source, project.root))
     job.register()
     job.run(interval(1), cause="manual")
     profiles = project.rows("SELECT side, column_name, row_count, counts FROM trivet_profiles")
@@ -442,7 +440,7 @@ def test_a_source_that_is_missing(project: Project) -> None:
 def test_a_model_that_must_not_be_loaded(project: Project, how: str) -> None:
     project.add(trips(1, 3))
     project.score(1)
-    settings = ModelSettings(name="toy", uri="models/toy", trust=how != "untrusted")
+    source = Source(name="toy", uri="models/toy", trust=how != "untrusted")
     place = project.root / "models" / "toy" / "1"
     if how == "changed":
         with (place / "model" / "toy.py").open("a") as file:
@@ -454,7 +452,7 @@ def test_a_model_that_must_not_be_loaded(project: Project, how: str) -> None:
         "untrusted": errors.UntrustedModel,
         "gone": errors.ModelNotFound,
     }[how]
-    job = project.job(load_model=_ModelInUse(settings, project.root))
+    job = project.job(load_model=InUse(source, project.root))
     with pytest.raises(expected):
         job.run(interval(1), cause="manual")
     assert len(project.scores()) == 3
@@ -516,8 +514,8 @@ def test_a_reader_sees_the_old_or_the_new(
 
 def test_the_model_in_use_is_asked_for_with_each_run(project: Project) -> None:
     project.add(trips(1, 1), trips(2, 1))
-    settings = ModelSettings(name="toy", uri="models/toy", trust=True)
-    job = project.job(load_model=_ModelInUse(settings, project.root))
+    source = Source(name="toy", uri="models/toy", trust=True)
+    job = project.job(load_model=InUse(source, project.root))
     job.register()
     job.run(interval(1), cause="manual")
     project.save(Tripled(), "2")

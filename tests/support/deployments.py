@@ -19,8 +19,9 @@ import trivet
 from support.toy import Toy
 from trivet.artifacts import load
 from trivet.cli import trivet as command
+from trivet.current import Ready
 from trivet.databases import Connection, connect
-from trivet.hosts.batch.job import Job, Ready
+from trivet.hosts.batch.job import Job
 from trivet.hosts.batch.run import Progress, Surroundings
 from trivet.hosts.schedule import Interval
 from trivet.results import history, layout, ledger

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from trivet.hosts.service.reload import Source
+from trivet.current import Source
 from trivet.hosts.service.server import Supervisor, bind
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.hosts.service.worker import Plan

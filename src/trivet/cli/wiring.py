@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import difflib
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +20,8 @@ import click
 from trivet.cli.exits import INTERRUPTED
 
 if TYPE_CHECKING:
-    from trivet.artifacts import LoadedModel
-    from trivet.hosts.batch.job import Job, Ready
+    from trivet.current import Source
+    from trivet.hosts.batch.job import Job
     from trivet.hosts.batch.run import Progress
     from trivet.hosts.service.settings import ServiceSettings
     from trivet.hosts.service.worker import Plan
@@ -58,6 +56,7 @@ def job_of(
     project: Project, name: str, stop: threading.Event, progress: Callable[[Progress], None]
 ) -> Job:
     """Wire a batch deployment to its model and its databases."""
+    from trivet.current import InUse
     from trivet.hosts.batch.job import Job
     from trivet.hosts.batch.run import Surroundings
 
@@ -70,85 +69,23 @@ def job_of(
         keep_for=project.results.keep_for,
         progress=progress,
     )
-    return Job(settings, _ModelInUse(project.models[settings.model], project.root), around)
+    return Job(settings, InUse(source_of(project.models[settings.model]), project.root), around)
 
 
-class _ModelInUse:
-    """The model behind a uri, loaded again when the uri leads elsewhere than before."""
+def source_of(settings: ModelSettings, version: str | None = None) -> Source:
+    """Return where a model of the project comes from."""
+    from trivet.current import Source
 
-    def __init__(self, settings: ModelSettings, root: Path) -> None:
-        self._settings = settings
-        self._root = root
-        self._lock = threading.Lock()
-        self._place: object = None
-        self._ready: Ready | None = None
-
-    def __call__(self) -> Ready:
-        from trivet.artifacts import load
-
-        settings = self._settings
-        with self._lock:
-            place = self._where()
-            if self._ready is not None and place == self._place:
-                return self._ready
-            if place is None and str(self._root) not in sys.path:
-                sys.path.insert(0, str(self._root))  # module:Class lies beside the project file
-            loaded = load(
-                settings.uri,
-                root=self._root,
-                trust=settings.trust,
-                name=settings.name,
-                threads=settings.threads,
-            )
-            self._place, self._ready = place, _ready(loaded)
-            return self._ready
-
-    def _where(self) -> object:
-        """Return what changes when the uri leads elsewhere; None for a class."""
-        from trivet.artifacts import locate
-
-        uri = self._settings.uri
-        if not uri.startswith("models:/"):
-            return locate(uri, self._root)
-        from trivet.formats import mlflow
-
-        return mlflow.resolve(uri)[1:]
-
-
-def _ready(loaded: LoadedModel) -> Ready:
-    from trivet.hosts.batch.job import Ready
-
-    manifest = loaded.manifest
-    references = {("input", n): ref for n, ref in manifest.input_references.items()}
-    references |= {("output", n): ref for n, ref in manifest.output_references.items()}
-    dependence = manifest.batch_dependence
-    summary = {
-        "name": manifest.name,
-        "version": manifest.version,
-        "digest": manifest.digest,
-        "format": manifest.format,
-        "description": manifest.description,
-        "created": manifest.created,
-        "inputs": manifest.inputs.to_list(),
-        "outputs": manifest.outputs.to_list(),
-        "metrics": dict(manifest.metrics),
-        "batch_dependence": dataclasses.asdict(dependence) if dependence else None,
-        "references": {f"{side}.{n}": ref.to_dict() for (side, n), ref in references.items()},
-    }
-    return Ready(loaded, references, summary)
+    return Source(settings.name, settings.uri, version, settings.trust, settings.threads)
 
 
 def service_plan(project: Project, settings: ServiceSettings, counts: Path, *, json: bool) -> Plan:
     """Return what each process of the service is started with."""
-    from trivet.hosts.service.reload import Source
     from trivet.hosts.service.worker import Plan
 
-    sources = []
-    for name, version in settings.pinned():
-        model = project.models[name]
-        source = Source(name, model.uri, version, model.trust, model.threads)
+    sources = [source_of(project.models[name], version) for name, version in settings.pinned()]
+    for source in sources:
         _ = source.asked  # one place names the version
-        sources.append(source)
     return Plan(
         settings=settings,
         sources=tuple(sources),

@@ -1,4 +1,4 @@
-"""The named statements of ``sql/queries.sql``."""
+"""The named statements of the files in ``sql``; a name is used once in all of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]{0,62}")
 
 @functools.cache
 def _all() -> dict[str, str]:
-    text = resources.files("trivet.results").joinpath("sql/queries.sql").read_text(encoding="utf-8")
-    return {name: _COMMENT.sub("", body).strip() for name, body in _NAMED.findall(text)}
+    folder = resources.files("trivet.results").joinpath("sql")
+    files = [f.read_text(encoding="utf-8") for f in folder.iterdir() if f.name.endswith(".sql")]
+    return {
+        name: _COMMENT.sub("", body).strip()
+        for text in files
+        for name, body in _NAMED.findall(text)
+    }
 
 
 def named(name: str, dialect: str) -> str:

@@ -11,9 +11,10 @@ import trivet
 from support.service_server import counted, wait_until
 from support.service_toys import Broken, Doubling, Tripling
 from trivet.artifacts import set_current
-from trivet.errors import ModelNotFound, SettingsError
+from trivet.current import Source
+from trivet.errors import ModelNotFound
 from trivet.hosts.service.metrics import Metrics
-from trivet.hosts.service.reload import Library, Source
+from trivet.hosts.service.reload import Library
 from trivet.hosts.service.serving import Models
 
 RIDE = Source("ride", "models/ride", trust=True)
@@ -126,14 +127,6 @@ def test_what_is_not_there_ends_the_start(tmp_path: Path) -> None:
     library = Library([RIDE], Models((), 256, 1000), tmp_path, Metrics())
     with pytest.raises(ModelNotFound):
         library.load_all()
-
-
-def test_the_uri_with_the_version() -> None:
-    assert Source("m", "models/m").asked == "models/m"
-    assert Source("m", "models/m", "3").asked == "models/m@3"
-    assert Source("m", "models:/m@live", "3").asked == "models:/m/3"
-    with pytest.raises(SettingsError, match=r"\[service\] models: m@3 names a version, and so"):
-        _ = Source("m", "models/m@2", "3").asked
 
 
 def test_looking_by_itself_and_when_told(shelf: Shelf) -> None:

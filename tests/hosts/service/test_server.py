@@ -24,10 +24,10 @@ import trivet
 from support.service_server import PATIENCE, Service, wait_until
 from support.service_toys import DAWDLE, DIE, HANG, RAISE, SHAPE, Doubling, Tripling
 from trivet.artifacts import set_current
+from trivet.current import Source
 from trivet.databases import connect
 from trivet.errors import SettingsError
 from trivet.hosts.service import server as parent
-from trivet.hosts.service.reload import Source
 from trivet.hosts.service.server import bind
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.hosts.service.worker import Sweeper, check_tls

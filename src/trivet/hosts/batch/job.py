@@ -5,17 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import tenacity
 
-from trivet.contract import Model
+from trivet.current import Ready
 from trivet.errors import IntervalBusy, RunStopped, TransientError, TrivetError
 from trivet.hosts.batch.run import Outcome, Surroundings, Task, attempt
-from trivet.hosts.batch.scoring import References
 from trivet.hosts.batch.settings import BatchSettings
 from trivet.hosts.schedule import Interval
 from trivet.results import ledger, owners, retention, tables
@@ -25,21 +24,6 @@ log = logging.getLogger("trivet.batch")
 QUEUE_POLL_SECONDS = 1.0
 
 _LONG_AGO = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A loaded model with what the manifest adds to it.
-
-    Attributes:
-        model: The model.
-        references: Reference bins by side and column.
-        summary: What is registered of the manifest.
-    """
-
-    model: Model
-    references: References = field(default_factory=dict)
-    summary: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,4 +291,4 @@ class Job:
             log.warning("%s: superseded rows are left for later: %s", self.settings.name, error)
 
 
-__all__ = ["Job", "Ready", "Result"]
+__all__ = ["Job", "Result"]

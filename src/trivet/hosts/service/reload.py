@@ -6,17 +6,14 @@ requests go to it. One that is broken is refused and told, and the old one goes 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import sys
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from trivet.artifacts import LoadedModel, load, locate
-from trivet.errors import SettingsError, TrivetError
+from trivet.artifacts import locate
+from trivet.current import Source
+from trivet.errors import TrivetError
 from trivet.hosts.service.metrics import Metrics
 from trivet.hosts.service.serving import Models
 
@@ -26,50 +23,6 @@ KEPT = 1
 log = logging.getLogger("trivet.service")
 
 Stamp = tuple[int, int, int] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where one model of the service comes from.
-
-    Attributes:
-        name: Its name in the project file.
-        uri: Where it is; see `trivet.load`.
-        version: The version that the service names, None for the current one.
-        trust: Whether code that the artifact carries may run.
-        threads: Threads that its library may use for one call.
-    """
-
-    name: str
-    uri: str
-    version: str | None = None
-    trust: bool = False
-    threads: int = 1
-
-    @property
-    def asked(self) -> str:
-        """The uri with the version.
-
-        Raises:
-            SettingsError: Both name a version.
-        """
-        if self.version is None:
-            return self.uri
-        if self.uri.startswith("models:/"):
-            return f"{self.uri.partition('@')[0]}/{self.version}"
-        if "@" in self.uri:
-            raise SettingsError(
-                f"[service] models: {self.name}@{self.version} names a version, and so does "
-                f"[models.{self.name}] uri = {self.uri!r}; name it in one place"
-            )
-        return f"{self.uri}@{self.version}"
-
-    def pointer(self, root: Path) -> Path | None:
-        """Return the file that says which version is current, if this follows it."""
-        if self.version is not None or "@" in self.uri or self.uri.startswith("models:/"):
-            return None
-        pointer = root / self.uri / "current"
-        return pointer if pointer.exists() else None
 
 
 class Library:
@@ -158,7 +111,7 @@ class Library:
 
     def _stamp(self, source: Source) -> Stamp:
         """Return what changes when another version becomes current."""
-        pointer = source.pointer(self._root)
+        pointer = _pointer(source, self._root)
         if pointer is None:
             return None
         try:
@@ -171,13 +124,9 @@ class Library:
         uri = source.asked
         registry = uri.startswith("models:/")
         place = None if registry else locate(uri, self._root)
-        if place is None and not registry and str(self._root) not in sys.path:
-            sys.path.insert(0, str(self._root))  # module:Class lies beside the project file
         if place is not None and self._places.get(source) == str(place):
             return
-        model = load(
-            uri, root=self._root, trust=source.trust, name=source.name, threads=source.threads
-        )
+        model = source.load(self._root)
         family = self._models.families.get(source.name)
         if family is not None and model.version in family.versions:
             known = family.versions[model.version].model
@@ -192,7 +141,7 @@ class Library:
             model,
             default=source.version is None,
             example=model.manifest.example,
-            summary=summary_of(model),
+            summary=model.manifest.summary(),
         )
         self._places[source] = str(place)
         self._metrics.count("trivet_model_loads", 1, model=source.name, outcome="loaded")
@@ -213,22 +162,9 @@ class Library:
         self._earlier[name] = earlier[-KEPT:]
 
 
-def summary_of(loaded: LoadedModel) -> Mapping[str, Any]:
-    """Return what is told of a model to those who read the results only."""
-    manifest = loaded.manifest
-    references = {f"input.{n}": ref for n, ref in manifest.input_references.items()}
-    references |= {f"output.{n}": ref for n, ref in manifest.output_references.items()}
-    dependence = manifest.batch_dependence
-    return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "digest": manifest.digest,
-        "format": manifest.format,
-        "description": manifest.description,
-        "created": manifest.created,
-        "inputs": manifest.inputs.to_list(),
-        "outputs": manifest.outputs.to_list(),
-        "metrics": dict(manifest.metrics),
-        "batch_dependence": dataclasses.asdict(dependence) if dependence else None,
-        "references": {name: ref.to_dict() for name, ref in references.items()},
-    }
+def _pointer(source: Source, root: Path) -> Path | None:
+    """Return the file that says which version is current, if the source follows it."""
+    if source.version is not None or "@" in source.uri or source.uri.startswith("models:/"):
+        return None
+    pointer = root / source.uri / "current"
+    return pointer if pointer.exists() else None

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import msgspec
 
+from trivet.counts import retire
 from trivet.errors import SettingsError
-from trivet.hosts.service import metrics, worker
-from trivet.hosts.service.metrics import Metrics
+from trivet.hosts.service import worker
+from trivet.hosts.service.metrics import HELP, Metrics
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.hosts.service.worker import BEAT, FAILED, READY, Plan
 
@@ -285,7 +286,7 @@ class Supervisor:
             process.pipe.close()
         process.process.join()
         code = process.process.exitcode
-        metrics.retire(self._plan.counts, process.number)
+        retire(self._plan.counts, process.number, HELP)
         place.process = None
         if process.reason and not self._was_ready:
             self._stopping = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import gc
 import importlib.util
 import logging
@@ -25,6 +24,7 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from trivet.current import Source
 from trivet.errors import SettingsError, TrivetError
 from trivet.hosts.service.access import AccessLog
 from trivet.hosts.service.app import App
@@ -32,9 +32,10 @@ from trivet.hosts.service.exchange import Context, Protocol
 from trivet.hosts.service.log import LogSettings, PredictionWriter
 from trivet.hosts.service.metrics import Metrics
 from trivet.hosts.service.protocols import arrow, mlflow, oip, records
-from trivet.hosts.service.reload import Library, Source
+from trivet.hosts.service.reload import Library
 from trivet.hosts.service.serving import Models
 from trivet.hosts.service.settings import ServiceSettings
+from trivet.logs import set_up_logging
 
 PROTOCOLS: Sequence[Protocol] = (arrow, records, oip, mlflow)
 
@@ -372,29 +373,3 @@ def check_tls(settings: ServiceSettings, root: Path) -> None:
             f"[service] tls_cert, tls_key or tls_client_ca: {error}; name PEM files that are "
             "readable and belong together"
         ) from error
-
-
-def set_up_logging(*, json: bool) -> None:
-    """Send the log of the service and of its server to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if json else logging.Formatter("%(message)s"))
-    for name, level in (("trivet", logging.INFO), ("uvicorn.error", logging.ERROR)):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(
-                timespec="milliseconds"
-            ),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "process": record.process,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["trace"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()

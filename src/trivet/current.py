@@ -1,0 +1,123 @@
+"""The model that a uri leads to, followed while the uri leads elsewhere from time to time."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trivet.artifacts import LoadedModel, load, locate
+from trivet.contract import Model
+from trivet.errors import SettingsError
+from trivet.formats import mlflow
+from trivet.monitoring import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A loaded model with what the manifest adds to it.
+
+    Attributes:
+        model: The model.
+        references: Reference bins by side (``input`` or ``output``) and column.
+        summary: What is registered of the manifest.
+    """
+
+    model: Model
+    references: Mapping[tuple[str, str], Reference] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model comes from.
+
+    Attributes:
+        name: Its name in the project file.
+        uri: Where it is; see `trivet.load`.
+        version: The version that a deployment names, None for the one that the uri leads to.
+        trust: Whether code that the artifact carries may run.
+        threads: Threads that its library may use for one call.
+    """
+
+    name: str
+    uri: str
+    version: str | None = None
+    trust: bool = False
+    threads: int = 1
+
+    @property
+    def asked(self) -> str:
+        """The uri with the version.
+
+        Raises:
+            SettingsError: Both name a version.
+        """
+        if self.version is None:
+            return self.uri
+        if self.uri.startswith("models:/"):
+            return f"{self.uri.partition('@')[0]}/{self.version}"
+        if "@" in self.uri:
+            raise SettingsError(
+                f"{self.name}@{self.version} names a version, and so does "
+                f"[models.{self.name}] uri = {self.uri!r}; name it in one place"
+            )
+        return f"{self.uri}@{self.version}"
+
+    def place(self, root: Path) -> object:
+        """Return what changes when the uri leads elsewhere; None for a class.
+
+        A registry is asked over the network, a model store costs one small file.
+
+        Raises:
+            ModelError: Nothing is there.
+        """
+        if self.asked.startswith("models:/"):
+            return mlflow.resolve(self.asked)[1:]
+        return locate(self.asked, root)
+
+    def load(self, root: Path) -> LoadedModel:
+        """Load what the uri leads to now.
+
+        Raises:
+            ModelError: It cannot be found, read or trusted.
+        """
+        uri = self.asked
+        is_class = not uri.startswith("models:/") and locate(uri, root) is None
+        if is_class and str(root) not in sys.path:
+            sys.path.insert(0, str(root))  # module:Class lies beside the project file
+        return load(uri, root=root, trust=self.trust, name=self.name, threads=self.threads)
+
+
+class InUse:
+    """Gives the model that a source leads to, loaded again when it leads elsewhere than before.
+
+    Args:
+        source: Where the model comes from.
+        root: The folder that relative paths start from.
+    """
+
+    def __init__(self, source: Source, root: Path) -> None:
+        self._source = source
+        self._root = root
+        self._lock = threading.Lock()
+        self._place: object = None
+        self._ready: Ready | None = None
+
+    def __call__(self) -> Ready:
+        """Return the model in use.
+
+        Raises:
+            ModelError: It cannot be found, read or trusted.
+        """
+        with self._lock:
+            place = self._source.place(self._root)
+            if self._ready is None or place != self._place:
+                loaded = self._source.load(self._root)
+                manifest = loaded.manifest
+                self._ready = Ready(loaded, manifest.references, manifest.summary())
+                self._place = place
+            return self._ready

@@ -1,0 +1,92 @@
+"""Counts in shared memory: of one process, of all, and of those that died."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.service_server import counted
+from trivet import counts as module
+from trivet.counts import LARGEST, Board, Counts, Help, retire, summed
+
+HELP: Help = {
+    "rejects": ("counter", "Rejects."),
+    "restarts": ("counter", "Restarts."),
+    "workers": ("gauge", "Workers."),
+    "requests_seconds": ("histogram", "Seconds of a request."),
+    "model_info": ("info", "Whether a version is in use."),
+}
+BOUNDS = (0.01, 0.025)
+
+
+def test_openmetrics_if_asked() -> None:
+    body, kind = Counts(HELP).render("application/openmetrics-text; version=1.0.0")
+    assert kind.startswith("application/openmetrics-text")
+    assert body == b"# EOF\n"
+
+
+def test_processes_are_summed_and_the_dead_go_on_counting(tmp_path: Path) -> None:
+    alive, dead, parent = (Counts(HELP, tmp_path, number) for number in (1, 2, 0))
+    for metrics, by in ((alive, 3), (dead, 4)):
+        metrics.count("rejects", by, model="m", code="type")
+        metrics.gauge("workers", 1)
+        place = metrics.place("requests_seconds", {}, (0.01, 0.025))
+        metrics.numbers[place + 1] += 1
+    parent.count("restarts", 1)
+
+    def told() -> str:
+        return alive.render()[0].decode()
+
+    assert counted(told(), "rejects_total") == 7
+    assert counted(told(), "workers") == 2
+    assert counted(told(), "requests_seconds_bucket", le="0.025") == 2
+    retire(tmp_path, 2, HELP)
+    retire(tmp_path, 2, HELP)
+    assert counted(told(), "rejects_total") == 7
+    assert counted(told(), "requests_seconds_bucket", le="0.01") == 0
+    assert counted(told(), "requests_seconds_bucket", le="0.025") == 2
+    assert counted(told(), "workers") == 1
+    assert counted(told(), "restarts_total") == 1
+    retire(tmp_path, 1, HELP)
+    assert counted(parent.render()[0].decode(), "rejects_total") == 7
+
+
+def test_a_line_that_was_cut_off_is_not_read(tmp_path: Path) -> None:
+    metrics = Counts(HELP, tmp_path, 1)
+    metrics.count("rejects", 2, model="m", code="type")
+    with (tmp_path / "1.names").open("a") as file:
+        file.write('[1, "rej')
+    assert list(summed(tmp_path, HELP).values()) == [[2.0]]
+
+
+def test_reading_while_processes_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Counts(HELP, tmp_path, 1).count("rejects", 2, model="m", code="type")
+    real = module._read
+    failures = [FileNotFoundError, FileNotFoundError]
+
+    def read(folder: Path, known: module.Help) -> module.Totals:
+        if failures:
+            raise failures.pop()
+        return real(folder, known)
+
+    monkeypatch.setattr(module, "_read", read)
+    assert len(summed(tmp_path, HELP)) == 1
+    failures.extend([FileNotFoundError] * 100)
+    assert summed(tmp_path, HELP) == {}
+
+
+def test_there_is_an_end_to_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLOTS", LARGEST + 2 + 5)
+    board = Board()
+    first = board.place("requests_seconds", {}, BOUNDS)
+    assert first == 0
+    beyond = board.place("model_seconds", {}, BOUNDS)
+    board.numbers[beyond + len(BOUNDS) + 1] += 1
+    assert [name for name, *_ in board.values()] == ["requests_seconds"]
+
+
+def test_of_an_info_the_largest_counts(tmp_path: Path) -> None:
+    for number, value in ((1, 1.0), (2, 0.0)):
+        Counts(HELP, tmp_path, number).gauge("model_info", value, version="1")
+    assert list(summed(tmp_path, HELP).values()) == [[1.0]]
