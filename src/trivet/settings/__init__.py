@@ -1,0 +1,230 @@
+"""``trivet.toml`` read into one frozen value a section; every mistake is named, all at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from trivet.databases import dialects, redact
+from trivet.errors import SettingsError, TrivetError
+from trivet.hosts.batch.settings import BatchSettings
+from trivet.hosts.schedule import Schedule
+from trivet.hosts.service.settings import ServiceSettings
+from trivet.results.tables import view_of
+from trivet.settings.reading import SectionReader, nearest
+from trivet.settings.sections import ModelSettings, ProjectSettings, ResultsSettings
+
+FILE_NAME = "trivet.toml"
+
+_RESERVED = ("trivet_", "predictions_", "sqlite_", "pg_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """Everything of one ``trivet.toml``.
+
+    Attributes:
+        file: The file.
+        project: ``[project]``.
+        results: ``[results]``.
+        models: ``[models.NAME]`` by name.
+        batch: ``[batch.NAME]`` by name.
+        service: ``[service]``, if there is one.
+    """
+
+    file: Path
+    project: ProjectSettings = field(default_factory=ProjectSettings)
+    results: ResultsSettings = field(default_factory=ResultsSettings)
+    models: Mapping[str, ModelSettings] = field(default_factory=dict)
+    batch: Mapping[str, BatchSettings] = field(default_factory=dict)
+    service: ServiceSettings | None = None
+
+    @property
+    def root(self) -> Path:
+        """The folder that relative paths start from."""
+        return self.file.parent
+
+
+def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Project:
+    """Read a project file.
+
+    Args:
+        path: ``trivet.toml`` or the folder it is in.
+        environment: Where ``${NAME}`` is looked up; by default the process's own.
+
+    Raises:
+        SettingsError: With one finding a mistake, each naming the file, the key and the next step.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    reader = _Reader(file, dict(os.environ if environment is None else environment))
+    project = reader.project(_document(file))
+    if reader.findings:
+        raise SettingsError(*reader.findings)
+    return project
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{file}: there is no such file; go to your project's folder or name it with --file"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # of the syntax, the encoding, a huge number
+        raise SettingsError(f"{file}: not valid TOML: {error}; correct it there") from None
+
+
+class _Reader(SectionReader):
+    """Turns the parsed file into values, and checks what they say of each other."""
+
+    def project(self, document: dict[str, Any]) -> Project:
+        singles = {"project": ProjectSettings, "results": ResultsSettings}
+        families = {"models": ModelSettings, "batch": BatchSettings}
+        self.refuse_unknown("", document, [*singles, *families, "service"])
+        found: dict[str, Any] = {"file": self._file}
+        for name, kind in singles.items():
+            value = self.section(f"[{name}]", kind, document.get(name, {}))
+            found |= {} if value is None else {name: value}
+        if "service" in document:
+            found["service"] = self.section("[service]", ServiceSettings, document["service"])
+        for name, kind in families.items():
+            found[name] = dict(self.family(name, kind, document.get(name, {})))
+        project = Project(**found)
+        self._check_service(project, document.get("models"))
+        name = project.project.name or self._file.absolute().parent.name
+        return dataclasses.replace(
+            project,
+            project=dataclasses.replace(project.project, name=name),
+            batch=self._checked(project, document.get("models")),
+        )
+
+    def _checked(self, project: Project, models: Any) -> dict[str, BatchSettings]:
+        """Resolve what the batch sections refer to."""
+        models = models if isinstance(models, dict) else {}
+        results = self._database("[results] url", project.results.url, project.root)
+        with_results = redact(project.results.url)
+        if results is not None and results[0] not in ("sqlite", "postgresql"):
+            self.find(
+                "[results] url",
+                f"{with_results}: results are kept in sqlite:/// or postgresql://; "
+                "other databases can be sources",
+            )
+        checked = {}
+        for name, batch in project.batch.items():
+            where = f"[batch.{name}]"
+            if batch.model not in models:
+                hint = nearest(batch.model, models)
+                self.find(f"{where} model", f"there is no [models.{batch.model}]{hint}; add it")
+            source = self._database(f"{where} source", batch.source, project.root)
+            if source is not None and source == results:
+                self.find(
+                    f"{where} source",
+                    f"{redact(batch.source)} is the results database too; keep them apart",
+                )
+            self._check_calendar(where, batch)
+            query = self._query(f"{where} query", batch.query, project.root)
+            checked[name] = dataclasses.replace(batch, query=query or batch.query)
+        self._refuse_clashes(project.batch)
+        return checked
+
+    def _check_service(self, project: Project, models: Any) -> None:
+        if project.service is None:
+            return
+        models = models if isinstance(models, dict) else {}
+        for name, _ in project.service.pinned():
+            if name not in models:
+                hint = nearest(name, models)
+                self.find("[service] models", f"there is no [models.{name}]{hint}; add it")
+            deployment = f"service-{name}"
+            for batch in project.batch:
+                if view_of(batch) == view_of(deployment):
+                    self.find(
+                        f"[batch.{batch}]",
+                        f"rename it: its view would be that of {name} in [service]",
+                    )
+
+    def _check_calendar(self, where: str, batch: BatchSettings) -> None:
+        before = len(self.findings)
+        for key, parts in (
+            ("schedule", (batch.schedule, "UTC")),
+            ("timezone", ("@daily", batch.timezone)),
+        ):
+            try:
+                Schedule(*parts)
+            except TrivetError as error:
+                self.find(f"{where} {key}", str(error))
+        if len(self.findings) == before:
+            try:
+                _ = batch.first
+            except TrivetError as error:
+                self.find(f"{where} start", str(error))
+
+    def _database(self, where: str, url: str, root: Path) -> tuple[Any, ...] | None:
+        """Return what tells a database from another one, or None if the url is none."""
+        try:
+            return _place(url, root)
+        except (TrivetError, ValueError, OSError) as error:
+            self.find(where, str(error))
+            return None
+
+    def _query(self, where: str, text: str, root: Path) -> str | None:
+        """Return the query, read from its file if that is what the text names."""
+        if "\n" in text or not text.endswith(".sql"):
+            return text
+        path = root / text
+        try:
+            query = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            self.find(where, f"there is no file {path}; write it, or the SELECT itself here")
+        except (OSError, ValueError) as error:
+            self.find(where, f"{path} cannot be read: {error}")
+        else:
+            if query.strip():
+                return query
+            self.find(where, f"{path} is empty; write a SELECT into it")
+        return None
+
+    def _refuse_clashes(self, names: Iterable[str]) -> None:
+        """Two deployments must not share one view, nor one of them a table of ours."""
+        views: dict[str, str] = {}
+        for name in names:
+            where, view = f"[batch.{name}]", view_of(name)
+            if view.startswith(_RESERVED):
+                self.find(where, f"rename it: {view} could be a table of ours or the database's")
+            other = views.setdefault(view, name)
+            if other != name:
+                self.find(where, f"rename it: its view would be that of [batch.{other}]")
+
+
+def _place(url: str, root: Path) -> tuple[Any, ...]:
+    """Return what tells a database from another one: its kind and its file, or server and name."""
+    kind = dialects.of(url).name
+    if kind in ("sqlite", "duckdb"):
+        path = dialects.path_of(url, root)
+        if path is None and kind == "sqlite":
+            raise ValueError(f"{url} names no file; write sqlite:///data/trips.db")
+        return kind, path and path.resolve()
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"postgresql": 5432}.get(kind)
+        return kind, parts.hostname or "localhost", port, parts.path.strip("/")
+    except ValueError:  # several hosts, or a form of the driver's own
+        return kind, url
+
+
+__all__ = [
+    "FILE_NAME",
+    "ModelSettings",
+    "Project",
+    "ProjectSettings",
+    "ResultsSettings",
+    "load_project",
+]
