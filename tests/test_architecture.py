@@ -102,6 +102,24 @@ LAYERS: list[dict[str, set[str]]] = [
             "results",
         }
     },
+    {
+        "check": {
+            "artifacts",
+            "contract",
+            "current",
+            "databases",
+            "errors",
+            "hosts.batch",
+            "hosts.service",
+            "manifest",
+            "parity",
+            "results",
+            "schema",
+            "scoring",
+            "settings",
+            "validation",
+        }
+    },
     {"cli": {"*"}, "testing": {"*"}},
 ]
 ALLOWED = {part: below for layer in LAYERS for part, below in layer.items()}

@@ -48,6 +48,18 @@ class EchoModel:
         return pa.RecordBatch.from_arrays(batch.columns, schema=self.outputs.arrow)
 
 
+class Echo:
+    """The same, as a class that a uri may name."""
+
+    inputs = Schema(Field(name=f"in_{t}", type=t, nullable=t in ("int32", "string")) for t in TYPES)
+    outputs = Schema(
+        Field(name=f"out_{t}", type=t, nullable=t in ("int32", "string")) for t in TYPES
+    )
+
+    def predict(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays(batch.columns, schema=self.outputs.arrow)
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeldModel(LinearModel):
     """Waits, for any row with x0 = -1, until it is let go."""

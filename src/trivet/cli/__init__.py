@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import batch, history, service
+from trivet.cli import batch, check, history, service
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -45,6 +45,7 @@ for _command in (
     batch.backfill,
     batch.schedule,
     service.serve,
+    check.check,
     history.runs,
     history.rejects,
     history.results,

@@ -65,7 +65,7 @@ def runs(context: click.Context, name: str | None, limit: int, as_json: bool) ->
         )
         for run in found
     ]
-    _table(headers, rows, numbers=(0, 4, 5, 6))
+    table(headers, rows, numbers=(0, 4, 5, 6))
 
 
 @click.command()
@@ -95,7 +95,7 @@ def rejects(
     if not counts:
         click.echo(f"{name}: no rejects")
         return
-    _table(
+    table(
         ("problems", "field", "code"),
         [(f"{c['n']:,}", c["field"], c["code"]) for c in counts],
         numbers=(0,),
@@ -110,7 +110,7 @@ def rejects(
         )
         for r in found
     ]
-    _table(("interval", "key", "field", "code", "reason"), rows)
+    table(("interval", "key", "field", "code", "reason"), rows)
 
 
 @click.group()
@@ -183,17 +183,18 @@ def _json_lines(rows: Any) -> None:
         click.echo(msgspec.json.encode(row).decode())
 
 
-def _table(
+def table(
     headers: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()
 ) -> None:
+    """Print a table; `numbers` are the columns that are aligned to the right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    made = Table(box=None, pad_edge=False, header_style="bold")
     for place, header in enumerate(headers):
-        table.add_column(header, justify="right" if place in numbers else "left", overflow="fold")
+        made.add_column(header, justify="right" if place in numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(cell) for cell in row))
     width = None if sys.stdout.isatty() else 200
-    Console(width=width).print(table)
+    Console(width=width).print(made)

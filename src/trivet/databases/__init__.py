@@ -153,10 +153,17 @@ class Connection:
 
     def columns(self, query: str, parameters: Parameters) -> list[str]:
         """Return the names of a query's columns without reading its rows."""
+        names: list[str] = self.described(query, parameters).names
+        return names
+
+    def described(self, query: str, parameters: Parameters) -> pa.Schema:
+        """Return a query's columns without reading its rows; of type null where it is unknown."""
         self._refuse_unknown(query, parameters)
         empty = f"SELECT * FROM (\n{bare(query)}\n) AS q LIMIT 0"  # noqa: S608 - the user's own
-        names: list[str] = self.rows(empty, **self._bound(query, parameters)).schema.names
-        return names
+        found = self.rows(empty, **self._bound(query, parameters)).schema
+        if self.dialect.name == "sqlite":  # a column of no row has the driver's favourite type
+            found = pa.schema([pa.field(name, pa.null()) for name in found.names])
+        return found
 
     def stream(
         self, query: str, parameters: Parameters, schema: Schema

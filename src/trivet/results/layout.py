@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trivet.databases import Connection, connect, redact
-from trivet.databases.dialects import of
+from trivet.databases.dialects import of, path_of
 from trivet.errors import ResultsError, ResultsOutdated, ResultsTooNew
 from trivet.results.statements import migrations, named
 
@@ -32,20 +32,30 @@ def open_results(url: str, *, root: Path = Path(), known: Migrations | None = No
         version, latest = version_of(db), len(_known(db, known))
         if version == 0:
             upgrade(db, known=known)
-        elif version < latest:
-            raise ResultsOutdated(
-                f"{redact(url)} has layout {version}, this Trivet needs {latest}; "
-                "run: trivet results upgrade"
-            )
-        elif version > latest:
-            raise ResultsTooNew(
-                f"{redact(url)} has layout {version}, this Trivet knows {latest} at most; "
-                "upgrade Trivet: pip install --upgrade trivet"
-            )
+        else:
+            _compare(url, version, latest)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def check_layout(url: str, *, root: Path = Path()) -> int:
+    """Return the version of a results database's layout, 0 if it has none; change nothing.
+
+    Raises:
+        ResultsError: It cannot hold results, or its layout is another one than this program's.
+        TransientError: It cannot be reached.
+    """
+    if of(url).name == "sqlite":
+        path = path_of(url, root)
+        if path is None or not path.exists():
+            return 0
+    with _connect(url, root) as db:
+        version = version_of(db)
+        if version:
+            _compare(url, version, len(_known(db, None)))
+        return version
 
 
 def upgrade_results(
@@ -85,6 +95,19 @@ def upgrade(db: Connection, *, known: Migrations | None = None) -> None:
             for statement in statements:
                 db.execute(statement)
             db.execute(named("add_layout_version", dialect), version=number)
+
+
+def _compare(url: str, version: int, latest: int) -> None:
+    if version < latest:
+        raise ResultsOutdated(
+            f"{redact(url)} has layout {version}, this Trivet needs {latest}; "
+            "run: trivet results upgrade"
+        )
+    if version > latest:
+        raise ResultsTooNew(
+            f"{redact(url)} has layout {version}, this Trivet knows {latest} at most; "
+            "upgrade Trivet: pip install --upgrade trivet"
+        )
 
 
 def _known(db: Connection, known: Migrations | None) -> Migrations:

@@ -16,6 +16,7 @@ from trivet.hosts.service.batcher import Answer
 from trivet.hosts.service.exchange import Context, Handler, Reply, Request
 from trivet.hosts.service.faults import HTTP, BadRows, Problem, Refused
 from trivet.hosts.service.protocols import arrow
+from trivet.hosts.service.protocols.columns import check_size, loose
 from trivet.hosts.service.serving import Served
 from trivet.records import Record
 
@@ -121,12 +122,29 @@ def _decode(body: bytes, served: Served, limit: int) -> tuple[Sequence[Record], 
         except msgspec.ValidationError as error:
             raise Refused("bad_request", f"rows must be a list of objects: {error}") from None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            several = msgspec.UNSET  # read as one object, which then says what is wrong
+            return _loosely(body, served, limit)
         if several is not msgspec.UNSET:
-            if len(several) > limit:
-                raise Refused("too_large", f"{len(several)} rows; a request may have {limit}")
+            _check_count(len(several), limit)
             return [served.reader.read(raw) for raw in several], False
     return [served.reader.read(body)], True
+
+
+def _loosely(body: bytes, served: Served, limit: int) -> tuple[Sequence[Record], bool]:
+    """Read what only a reader takes that lets NaN through: one such row is no other row's fault."""
+    try:
+        check_size(body, len(served.model.inputs), limit)
+        found = loose(body)
+    except Refused:
+        return [served.reader.read(body)], True  # it says what is wrong
+    if isinstance(found, dict) and isinstance(found.get("rows"), list):
+        _check_count(len(found["rows"]), limit)
+        return [served.reader.read_object(row) for row in found["rows"]], False
+    return [served.reader.read_object(found)], True
+
+
+def _check_count(count: int, limit: int) -> None:
+    if count > limit:
+        raise Refused("too_large", f"{count} rows; a request may have {limit}")
 
 
 def _one(answer: Answer, served: Served, name: str) -> bytes:

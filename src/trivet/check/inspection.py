@@ -1,0 +1,118 @@
+"""A project looked through before it runs: every reference, database and query, all at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from trivet.artifacts import LoadedModel
+from trivet.current import Source
+from trivet.databases import connect, redact
+from trivet.errors import SchemaError, TrivetError
+from trivet.hosts.batch.settings import BatchSettings
+from trivet.results.layout import check_layout
+from trivet.settings import Project
+from trivet.validation import conform
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        where: The section or key of ``trivet.toml``.
+        state: ``ok``, ``warning`` or ``error``.
+        what: What was found, and for an error what to do.
+    """
+
+    where: str
+    state: Literal["ok", "warning", "error"]
+    what: str
+
+
+def inspect(project: Project) -> tuple[list[Finding], dict[str, LoadedModel]]:
+    """Look a project through; nothing is written.
+
+    Returns:
+        What was found, and the models that could be loaded, by their name in the project.
+    """
+    findings: list[Finding] = []
+    models: dict[str, LoadedModel] = {}
+    for name, settings in project.models.items():
+        where = f"[models.{name}]"
+        try:
+            source = Source(name, settings.uri, None, settings.trust, settings.threads)
+            models[name] = source.load(project.root)
+        except Exception as error:  # noqa: BLE001 - loading runs foreign code
+            findings.append(_failed(where, error))
+        else:
+            findings += _model(where, models[name])
+    findings.append(_results(project))
+    for deployment in project.batch.values():
+        findings += _batch(deployment, models, project)
+    return findings, models
+
+
+def _model(where: str, model: LoadedModel) -> Iterator[Finding]:
+    manifest = model.manifest
+    yield Finding(where, "ok", f"{manifest.name} {manifest.version}, {manifest.format}")
+    if manifest.batch_dependence is None:
+        yield Finding(
+            where,
+            "warning",
+            "how far a prediction depends on the batch around it was never measured; "
+            "save the model again with a sample",
+        )
+
+
+def _results(project: Project) -> Finding:
+    where, url = "[results] url", project.results.url
+    try:
+        version = check_layout(url, root=project.root)
+    except TrivetError as error:
+        return _failed(where, error)
+    told = f"layout {version}" if version else "empty: the first command makes its tables"
+    return Finding(where, "ok", f"{redact(url)}: {told}")
+
+
+def _batch(
+    settings: BatchSettings, models: Mapping[str, LoadedModel], project: Project
+) -> Iterator[Finding]:
+    where = f"[batch.{settings.name}]"
+    span = settings.calendar.previous(settings.calendar.interval_at(dt.datetime.now(dt.UTC)))
+    bounds = {"interval_start": span.start, "interval_end": span.end}
+    try:
+        with connect(settings.source, root=project.root) as db:
+            found = db.described(settings.query, bounds)
+    except TrivetError as error:
+        yield _failed(f"{where} query", error)
+        return
+    lacking = [name for name in (*settings.key, *settings.keep) if name not in found.names]
+    if lacking:
+        yield Finding(
+            f"{where} key, keep",
+            "error",
+            f"the query gives no column {', '.join(lacking)}; it gives {', '.join(found.names)}",
+        )
+    model = models.get(settings.model)
+    if model is None:
+        return
+    empty = pa.RecordBatch.from_arrays(
+        [pa.array([], field.type) for field in found], names=found.names
+    )
+    try:
+        conform(empty, model.inputs)
+    except SchemaError as error:
+        yield Finding(f"{where} query", "error", f"{error}; correct the query")
+        return
+    if not lacking:
+        yield Finding(where, "ok", f"{len(found.names)} columns fit the model {settings.model}")
+
+
+def _failed(where: str, error: Exception) -> Finding:
+    kind = "" if isinstance(error, TrivetError) else f"{type(error).__name__}: "
+    return Finding(where, "error", f"{kind}{error}")
