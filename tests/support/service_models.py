@@ -104,3 +104,23 @@ class BoundedModel(FailingModel):
                 raise self.error(f"no answer for {value}")
         mean = [a + b + (0.5 if c is None else c) for a, b, c in zip(x0, n, x1, strict=True)]
         return pa.record_batch([pa.array(mean), pa.array(zone)], schema=self.outputs.arrow)
+
+
+@dataclass(frozen=True)
+class EchoOf:
+    """Gives back what it gets, of any schema, each column with ``_out`` behind its name."""
+
+    inputs: Schema
+    name: str = "echo"
+    version: str = "1"
+    digest: str = "echo"
+    parallel: bool = False
+
+    @property
+    def outputs(self) -> Schema:
+        return Schema(
+            Field(name=f"{f.name}_out", type=f.type, nullable=f.nullable) for f in self.inputs
+        )
+
+    def predict(self, batch: pa.RecordBatch, /) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays(batch.columns, schema=self.outputs.arrow)

@@ -203,7 +203,9 @@ def _typed(found: pa.Table, outputs: Schema) -> pa.RecordBatch:
     columns = {name: rows[name] for name in rows.column_names}
     for field in outputs:
         column = columns[field.name]
-        if field.type == "timestamp":
+        if column.null_count == len(column):  # SQLite has no type for them
+            column = pa.nulls(len(column), TYPES[field.type])
+        elif field.type == "timestamp":
             column = from_text(column)
         elif field.type in ("bool", "date"):
             column = column.cast(TYPES[field.type])

@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from trivet.check.outcome import Outcome, Told, answers_of, told_in
-from trivet.check.sample import nulls, without
+from trivet.check.sample import nans, nulls, without
 from trivet.contract import Model
 from trivet.current import Source
 from trivet.errors import ModelError
@@ -67,12 +67,14 @@ class Lane(NamedTuple):
         ask: Sends rows in one request.
         partial: Whether a request may have good and bad rows; else one bad row refuses all.
         takes_null: Whether it can carry a null.
+        takes_nan: Whether a NaN is one also where null is allowed, and does not stand for it.
     """
 
     name: str
     ask: Ask
     partial: bool = False
     takes_null: bool = True
+    takes_nan: bool = True
 
 
 class Running:
@@ -80,23 +82,29 @@ class Running:
 
     def __init__(self, port: int, grpc_port: int) -> None:
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
-        self._grpc_port = grpc_port
+        self._channel: Any = None
+        if grpc_port:
+            import grpc  # noqa: PLC0415 - only where the service speaks it
+
+            self._channel = grpc.insecure_channel(f"127.0.0.1:{grpc_port}")
 
     def lanes(self) -> list[Lane]:
         """Return the protocols that it speaks."""
         lanes = [
             Lane("records", self._records, partial=True),
             Lane("arrow", self._arrow, partial=True),
-            Lane("oip rest", self._oip, takes_null=False),
-            Lane("mlflow", self._mlflow),
+            Lane("oip rest", self._oip, takes_null=False, takes_nan=False),
+            Lane("mlflow", self._mlflow, takes_nan=False),
         ]
-        if self._grpc_port:
-            lanes.insert(3, Lane("oip grpc", self._oip_grpc, takes_null=False))
+        if self._channel is not None:
+            lanes.insert(3, Lane("oip grpc", self._oip_grpc, takes_null=False, takes_nan=False))
         return lanes
 
     def close(self) -> None:
         """Close the connection."""
         self._http.close()
+        if self._channel is not None:
+            self._channel.close()
 
     def _post(self, path: str, body: bytes, kind: str = "application/json") -> tuple[int, bytes]:
         self._http.request("POST", path, body, {"Content-Type": kind})
@@ -175,19 +183,18 @@ class Running:
             tensor = request.inputs.add(name=field.name, datatype=kind, shape=[rows.num_rows])
             values = [_plain(value) for value in rows.column(field.name).to_pylist()]
             getattr(tensor.contents, _CONTENTS[kind]).extend(values)
-        with grpc.insecure_channel(f"127.0.0.1:{self._grpc_port}") as channel:
-            call: Any = channel.unary_unary(
-                f"/{SERVICE}/ModelInfer",
-                request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=MESSAGES["ModelInferResponse"].FromString,
-            )
-            try:
-                reply = call(request, timeout=ANSWER_SECONDS)
-            except grpc.RpcError as error:
-                told = told_in(str(error.details()))
-                if not told:
-                    raise ModelError(f"gRPC answered {error.code()}: {error.details()}") from None
-                return Part([None] * rows.num_rows, told, "")
+        call: Any = self._channel.unary_unary(
+            f"/{SERVICE}/ModelInfer",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=MESSAGES["ModelInferResponse"].FromString,
+        )
+        try:
+            reply = call(request, timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            told = told_in(str(error.details()))
+            if not told:
+                raise ModelError(f"gRPC answered {error.code()}: {error.details()}") from None
+            return Part([None] * rows.num_rows, told, "")
         columns = {
             output.name: [
                 value.decode() if isinstance(value, bytes) else value
@@ -267,6 +274,8 @@ def send(
             they are sent only alone; a row with a null only where the protocol can say it.
     """
     left_out = set() if lane.takes_null else nulls(rows)
+    if not lane.takes_nan:
+        left_out |= nans(rows)
     if not lane.partial and size > 1:
         left_out = left_out | bad
     places, carried = without(rows, left_out)

@@ -105,7 +105,9 @@ def read(artifact: Path, spec: Spec) -> Predictor:
     names = [value.name for value in session.get_outputs()]
 
     def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return answer(session.run(names, feed(batch)), batch.num_rows)
+        with np.errstate(over="ignore"):  # what a graph's float32 cannot hold is infinity to it
+            fed = feed(batch)
+        return answer(session.run(names, fed), batch.num_rows)
 
     return Predictor(predict, parallel=True)
 
