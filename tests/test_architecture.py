@@ -27,6 +27,7 @@ LAYERS: list[dict[str, set[str]]] = [
     {
         "contract": {"errors", "schema"},
         "databases": {"errors", "schema", "validation"},
+        "brokers": {"errors", "schema"},
         "records": {"errors", "schema", "validation"},
     },
     {"scoring": {"contract", "errors", "schema", "validation"}},

@@ -21,6 +21,13 @@
     ├── ResultsError
     │   ├── ResultsOutdated      an older layout: `trivet results upgrade`
     │   └── ResultsTooNew        a newer layout than this program knows
+    ├── BrokerError
+    │   ├── UnsupportedBroker    no broker is known for that scheme
+    │   ├── BrokerUnavailable    it cannot be reached: worth a retry
+    │   ├── TopicNotFound        no such topic
+    │   ├── BufferFull           more events wait to be sent than may
+    │   ├── MembershipLost       another member of the group has the partition now
+    │   └── OffsetGone           the offset to read from fell out of retention
     └── RunError
         ├── IntervalBusy         another process runs that interval
         ├── RunStopped           it was asked to stop; its interval is due again
@@ -117,6 +124,34 @@ class ResultsOutdated(ResultsError):
 
 class ResultsTooNew(ResultsError):
     """The results database was upgraded by a newer program."""
+
+
+class BrokerError(TrivetError):
+    """A broker cannot be reached or used; never a driver's own exception."""
+
+
+class UnsupportedBroker(BrokerError):
+    """No broker is known for the scheme of that url."""
+
+
+class BrokerUnavailable(BrokerError):
+    """The broker cannot be reached: the same call may succeed later."""
+
+
+class TopicNotFound(BrokerError):
+    """The broker has no such topic."""
+
+
+class BufferFull(BrokerError):
+    """More events wait to be sent than may: the caller decides what to do with the next one."""
+
+
+class MembershipLost(BrokerError):
+    """Another member of the group has the partition now; its work counts, not this one's."""
+
+
+class OffsetGone(BrokerError):
+    """The offset to read from fell out of the topic's retention."""
 
 
 class RunError(TrivetError):

@@ -1,0 +1,1 @@
+"""Brokers: events kept in order, for as many readers as like."""
