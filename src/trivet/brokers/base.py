@@ -85,8 +85,8 @@ class Listener(Protocol):
 class Member(Protocol):
     """One member of a consumer group, reading one topic.
 
-    One thread polls, pauses, resumes and seeks; any thread commits. What a poll returned, `assigned`
-    and `revoked` are in order with each other: a partition's events come after it was assigned.
+    One thread polls, pauses, resumes and seeks; any thread commits. Polled events, `assigned` and
+    `revoked` come in order: those of a partition after it was assigned, none after it was revoked.
     """
 
     def poll(self, most: int, seconds: float) -> list[Fetched]:
