@@ -30,6 +30,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "databases": {"errors", "schema", "validation"},
         "brokers": {"durations", "errors", "owners", "statements"},
         "records": {"errors", "schema", "validation"},
+        "events": {"brokers"},
     },
     {"scoring": {"contract", "errors", "schema", "validation"}},
     {

@@ -51,8 +51,7 @@ class Pending:
                 keys = None
             headers = None
             if self.headers:
-                headers = [self.headers.get(place, ()) for place in range(start, end)]
-                headers = headers if any(headers) else None
+                headers = _shortened([self.headers.get(place, ()) for place in range(start, end)])
             made.append((end - start, _encode((keys, self.values[start:end], headers))))
             start = end
         return made
@@ -64,6 +63,14 @@ class Pending:
             end -= 1
             size -= self.sizes[end]
         return end
+
+
+def _shortened(headers: list[Headers]) -> list[Headers] | None:
+    """Write headers that all events share once."""
+    first = headers[0]
+    if all(each is first or each == first for each in headers):
+        return [first] if first else None
+    return headers
 
 
 def logs_of(file: LogFile, topic: str) -> dict[int, int]:
@@ -129,7 +136,8 @@ def _gathered(
         if its_headers is not None and headers is None:
             headers = [()] * len(values)
         if headers is not None:
-            headers += its_headers[skip:] if its_headers else [()] * count
+            same = its_headers or [()]
+            headers += same * count if len(same) == 1 else same[skip:]
         keys += [None] * count if its_keys is None else its_keys[skip:] if skip else its_keys
         values += its_values[skip:] if skip else its_values
         times += [moment] * count
