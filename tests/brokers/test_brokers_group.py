@@ -270,7 +270,7 @@ def test_who_comes_back_under_its_name_takes_its_partitions(place: Place, broker
     assert all(told[0] == "assigned" for told in other.told)
     with pytest.raises(BrokerError):
         first.commit({next(iter(before.held)): 0})
-    for member in (second, again):
+    for member in (first, second, again):
         member.close()
 
 
