@@ -33,6 +33,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "events": {"brokers"},
     },
     {"scoring": {"contract", "errors", "schema", "validation"}},
+    {"producer": {"brokers", "errors", "events"}},
     {
         "formats": {"errors", "schema", "validation"},
         "manifest": {"errors", "monitoring", "schema"},

@@ -12,7 +12,7 @@ def exit_code(error: Exception) -> int:
 
     if isinstance(error, errors.IntervalBusy):
         return BUSY
-    if isinstance(error, errors.TransientError):
+    if isinstance(error, errors.TransientError | errors.BrokerUnavailable):
         return UNREACHABLE
     if isinstance(error, errors.RunError | errors.QueryError | errors.PredictionError):
         return FAILED
