@@ -58,6 +58,7 @@ EVENT_REJECTS = pa.schema(
 )
 """The same for events, which have a place in a topic."""
 
+
 def deployment_of(model: str) -> str:
     """Return the name of a model's deployment in the service."""
     return f"service-{model}"

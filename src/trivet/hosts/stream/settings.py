@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -90,27 +91,26 @@ class StreamSettings:
         for name in ("reload_every", "stalled_after"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: more than nothing")
-        if not self.topic:
-            raise ValueError("topic: name the topic whose events are scored")
-        if not self.key:
-            raise ValueError("key: name at least one member of the data")
-        beside = (*self.key, *self.keep)
-        if len(set(beside)) < len(beside):
-            raise ValueError("keep: each name once, and not in key and keep both")
-        if not self.results and not self.output:
-            raise ValueError("results: with results = false, name an output topic")
-        if self.output == self.topic:
-            raise ValueError("output: predictions would be scored again; name another topic")
-        if self.dead_topic is not None and self.dead_topic in (self.topic, self.output):
-            raise ValueError("dead_letters: name a topic of their own")
-        if self.format == "cloudevents" and (self.id_field or self.time_field):
-            raise ValueError('id_field: CloudEvents have an id and a time; for format = "json" only')
-        if self.format == "json" and self.types:
-            raise ValueError("types: plain JSON has no types; for CloudEvents only")
+        for wrong, said in self._contradictions():
+            if wrong:
+                raise ValueError(said)
         try:
             _ = self.begin
         except ValueError as error:
             raise ValueError(f"start: {error}") from None
+
+    def _contradictions(self) -> Iterator[tuple[bool, str]]:
+        beside = (*self.key, *self.keep)
+        dead, plain = self.dead_topic, self.format == "json"
+        yield not self.topic, "topic: name the topic whose events are scored"
+        yield not self.key, "key: name at least one member of the data"
+        yield len(set(beside)) < len(beside), "keep: each name once, and not in key too"
+        yield not (self.results or self.output), "results: if false, name an output topic"
+        yield self.output == self.topic, "output: predictions would be scored again; name another"
+        yield dead in (self.topic, self.output), "dead_letters: name a topic of their own"
+        fields = bool(self.id_field or self.time_field)
+        yield fields and not plain, 'id_field: CloudEvents have an id; for format = "json" only'
+        yield bool(self.types) and plain, "types: plain JSON has no types; for CloudEvents only"
 
     @property
     def begin(self) -> Start:
@@ -134,8 +134,10 @@ def start_of(text: str) -> Start:
     Raises:
         ValueError: The text names no such place.
     """
-    if text == "earliest" or text == "latest":  # noqa: PLR1714 - a type checker sees the two words
-        return text
+    if text == "earliest":
+        return "earliest"
+    if text == "latest":
+        return "latest"
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
