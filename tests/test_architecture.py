@@ -92,8 +92,10 @@ LAYERS: list[dict[str, set[str]]] = [
             "validation",
         },
     },
+    {"dashboard": {"errors", "hosts.schedule", "monitoring", "results"}},
     {
         "settings": {
+            "dashboard",
             "databases",
             "durations",
             "errors",

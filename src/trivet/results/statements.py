@@ -1,4 +1,7 @@
-"""The named statements of the files in ``sql``; a name is used once in all of them."""
+"""The named statements of the files in ``sql``; a name is used once in all of them.
+
+Other packages keep statements in such a folder too, and name theirs.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]{0,62}")
 
 
 @functools.cache
-def _all() -> dict[str, str]:
-    folder = resources.files("trivet.results").joinpath("sql")
+def _all(package: str) -> dict[str, str]:
+    folder = resources.files(package).joinpath("sql")
     files = [f.read_text(encoding="utf-8") for f in folder.iterdir() if f.name.endswith(".sql")]
     return {
         name: _COMMENT.sub("", body).strip()
@@ -24,9 +27,9 @@ def _all() -> dict[str, str]:
     }
 
 
-def named(name: str, dialect: str) -> str:
-    """Return a statement, in a dialect's own form where there is one."""
-    statements = _all()
+def named(name: str, dialect: str, package: str = "trivet.results") -> str:
+    """Return a statement of a package, in a dialect's own form where there is one."""
+    statements = _all(package)
     return statements.get(f"{name}.{dialect}") or statements[name]
 
 
