@@ -238,6 +238,24 @@ class Scores:
         return [self.bins[place] for place in sorted(self.bins)]
 
 
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Rows with a predicted and a true class, and how many of them agree."""
+
+    rows: int = 0
+    right: int = 0
+
+    def __add__(self, other: Labels) -> Labels:
+        return Labels(self.rows + other.rows, self.right + other.right)
+
+    def metrics(self) -> dict[str, float]:
+        """Return ``accuracy``; NaN without a row."""
+        return {"accuracy": _share(self.right, self.rows)}
+
+
+Measure = Errors | Scores | Labels
+
+
 def score_bin(score: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Return the bins that scores from 0 to 1 are counted in; they rise with the score."""
     p = np.clip(np.asarray(score, np.float64), SMALLEST_SCORE, 1 - SMALLEST_SCORE)

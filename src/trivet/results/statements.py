@@ -6,6 +6,9 @@ import functools
 import re
 from importlib import resources
 
+import pyarrow as pa
+
+from trivet.databases.values import from_text
 from trivet.errors import ResultsError
 
 _NAMED = re.compile(r"^-- name: ([\w.]+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
@@ -64,3 +67,10 @@ def split(text: str) -> list[str]:
     """Split a migration into statements; each ends with a semicolon at the end of a line."""
     bare = re.sub(r"--[^\n]*", "", text)
     return [part.strip() for part in re.split(r";\s*\n", bare + "\n") if part.strip()]
+
+
+def with_moments(table: pa.Table, *names: str) -> pa.Table:
+    """Return a result with the columns named as moments, whatever the database keeps them as."""
+    for name in names:
+        table = table.set_column(table.schema.get_field_index(name), name, from_text(table[name]))
+    return table
