@@ -70,7 +70,7 @@ def registered(db: Connection, deployment: str) -> Registered:
     Raises:
         ResultsError: It was never run.
     """
-    found = db.rows(named("registered", db.dialect.name), name=deployment).to_pylist()
+    found = db.rows(named("registered", db.dialect.name), deployment=deployment).to_pylist()
     if not found:
         raise ResultsError(
             f"the results know no deployment {deployment!r} yet; run it once, then pull"
