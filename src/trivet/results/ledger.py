@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from trivet import owners
 from trivet.databases import Connection
 from trivet.databases.values import from_text
 from trivet.errors import IntervalBusy, RunLost
-from trivet.results import owners
 from trivet.results.statements import named
 
 LEASE_SECONDS = 60.0
@@ -151,7 +151,7 @@ def claim(
         deployment: A registered deployment.
         interval: Its start and end.
         model: The model that will score it.
-        owner: Who runs it, from `trivet.results.owners.me`; an earlier attempt of the same owner
+        owner: Who runs it, from `trivet.owners.me`; an earlier attempt of the same owner
             is over.
         cause: ``manual``, ``schedule`` or ``backfill``.
         now: The moment to write down.

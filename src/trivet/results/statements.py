@@ -10,26 +10,14 @@ import pyarrow as pa
 
 from trivet.databases.values import from_text
 from trivet.errors import ResultsError
+from trivet.statements import statements_of
 
-_NAMED = re.compile(r"^-- name: ([\w.]+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
-_COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]{0,62}")
-
-
-@functools.cache
-def _all() -> dict[str, str]:
-    folder = resources.files("trivet.results").joinpath("sql")
-    files = [f.read_text(encoding="utf-8") for f in folder.iterdir() if f.name.endswith(".sql")]
-    return {
-        name: _COMMENT.sub("", body).strip()
-        for text in files
-        for name, body in _NAMED.findall(text)
-    }
 
 
 def named(name: str, dialect: str) -> str:
     """Return a statement, in a dialect's own form where there is one."""
-    statements = _all()
+    statements = statements_of("trivet.results")
     return statements.get(f"{name}.{dialect}") or statements[name]
 
 
