@@ -103,8 +103,10 @@ LAYERS: list[dict[str, set[str]]] = [
             "validation",
         },
     },
+    {"dashboard": {"errors", "hosts.schedule", "monitoring", "results"}},
     {
         "settings": {
+            "dashboard",
             "databases",
             "durations",
             "errors",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import batch, check, history, service
+from trivet.cli import actuals, batch, check, dashboard, history, service
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -46,6 +46,8 @@ for _command in (
     batch.schedule,
     service.serve,
     check.check,
+    actuals.actuals,
+    dashboard.dashboard,
     history.runs,
     history.rejects,
     history.results,
