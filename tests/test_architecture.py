@@ -91,6 +91,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
+        "up.settings": set(),
     },
     {
         "settings": {
@@ -101,9 +102,11 @@ LAYERS: list[dict[str, set[str]]] = [
             "hosts.schedule",
             "hosts.service",
             "results",
+            "up.settings",
         }
     },
     {
+        "up": {"errors", "hosts.service", "settings", "up.settings"},
         "check": {
             "artifacts",
             "contract",

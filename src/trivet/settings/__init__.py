@@ -19,6 +19,7 @@ from trivet.hosts.service.settings import ServiceSettings
 from trivet.results.tables import view_of
 from trivet.settings.reading import SectionReader, nearest
 from trivet.settings.sections import ModelSettings, ProjectSettings, ResultsSettings
+from trivet.up.settings import UpSettings
 
 FILE_NAME = "trivet.toml"
 
@@ -36,6 +37,7 @@ class Project:
         models: ``[models.NAME]`` by name.
         batch: ``[batch.NAME]`` by name.
         service: ``[service]``, if there is one.
+        up: ``[up.NAME]`` by name.
     """
 
     file: Path
@@ -44,6 +46,7 @@ class Project:
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     batch: Mapping[str, BatchSettings] = field(default_factory=dict)
     service: ServiceSettings | None = None
+    up: Mapping[str, UpSettings] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -69,6 +72,11 @@ def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Pr
     return project
 
 
+def environment() -> dict[str, str]:
+    """Return the process's environment, for processes that are started with it."""
+    return dict(os.environ)
+
+
 def _document(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
@@ -87,7 +95,7 @@ class _Reader(SectionReader):
 
     def project(self, document: dict[str, Any]) -> Project:
         singles = {"project": ProjectSettings, "results": ResultsSettings}
-        families = {"models": ModelSettings, "batch": BatchSettings}
+        families = {"models": ModelSettings, "batch": BatchSettings, "up": UpSettings}
         self.refuse_unknown("", document, [*singles, *families, "service"])
         found: dict[str, Any] = {"file": self._file}
         for name, kind in singles.items():
@@ -226,5 +234,6 @@ __all__ = [
     "Project",
     "ProjectSettings",
     "ResultsSettings",
+    "environment",
     "load_project",
 ]
