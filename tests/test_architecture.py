@@ -122,7 +122,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "settings",
             "validation",
-        }
+        },
     },
     {"cli": {"*"}, "testing": {"*"}},
 ]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import psutil
 
 from trivet.errors import AlreadyUp, UpError
 
@@ -152,7 +153,9 @@ def read(root: Path) -> Status | None:
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return _read(folder)
+        found = _read(folder)
+        # A killed one is survived by its guard, which has the lock until it is done.
+        return found if found is not None and psutil.pid_exists(found.pid) else None
     finally:
         os.close(lock)
     return None

@@ -51,10 +51,8 @@ class UpSettings:
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return (
-            parts.scheme in SCHEMES
-            and bool(parts.hostname)
-            and (parts.scheme != "tcp" or parts.port is not None)
-        )
-    except ValueError:  # of a port that is none
+        port = parts.port
+    except ValueError:  # what stands there is none
         return False
+    named = parts.scheme in SCHEMES and bool(parts.hostname)
+    return named and (parts.scheme != "tcp" or port is not None)
