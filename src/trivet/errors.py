@@ -25,6 +25,7 @@
     │   ├── UnsupportedBroker    no broker is known for that scheme
     │   ├── BrokerUnavailable    it cannot be reached: worth a retry
     │   ├── TopicNotFound        no such topic
+    │   ├── EventTooLarge        the broker takes no event of that size
     │   ├── BufferFull           more events wait to be sent than may
     │   ├── MembershipLost       another member of the group has the partition now
     │   └── OffsetGone           the offset to read from fell out of retention
@@ -142,6 +143,10 @@ class BrokerUnavailable(BrokerError):
 
 class TopicNotFound(BrokerError):
     """The broker has no such topic."""
+
+
+class EventTooLarge(BrokerError):
+    """The broker takes no event of that size."""
 
 
 class BufferFull(BrokerError):
