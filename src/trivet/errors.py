@@ -31,6 +31,8 @@
     │   ├── BufferFull           more events wait to be sent than may
     │   ├── MembershipLost       another member of the group has the partition now
     │   └── OffsetGone           the offset to read from fell out of retention
+    ├── UpError                  `trivet up` cannot start what it should
+    │   └── AlreadyUp            another `trivet up` has this project
     └── RunError
         ├── IntervalBusy         another process runs that interval
         ├── RunStopped           it was asked to stop; its interval is due again
@@ -167,6 +169,14 @@ class MembershipLost(BrokerError):
 
 class OffsetGone(BrokerError):
     """The offset to read from fell out of the topic's retention."""
+
+
+class UpError(TrivetError):
+    """``trivet up`` cannot start what it should."""
+
+
+class AlreadyUp(UpError):
+    """Another ``trivet up`` has this project."""
 
 
 class RunError(TrivetError):

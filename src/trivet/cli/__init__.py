@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import actuals, batch, check, dashboard, history, service
+from trivet.cli import actuals, batch, check, dashboard, history, model, service, up
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -45,7 +45,10 @@ for _command in (
     batch.backfill,
     batch.schedule,
     service.serve,
+    up.up,
+    up.status,
     check.check,
+    model.model,
     actuals.actuals,
     dashboard.dashboard,
     history.runs,
