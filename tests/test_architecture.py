@@ -93,7 +93,18 @@ LAYERS: list[dict[str, set[str]]] = [
         },
     },
     {
+        "actions": {
+            "brokers",
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "results",
+            "schema",
+        }
+    },
+    {
         "settings": {
+            "actions",
             "databases",
             "durations",
             "errors",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import batch, check, history, service
+from trivet.cli import actions, batch, check, history, service
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -45,6 +45,8 @@ for _command in (
     batch.backfill,
     batch.schedule,
     service.serve,
+    actions.act,
+    actions.actions,
     check.check,
     history.runs,
     history.rejects,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from trivet.actions.settings import ActionSettings
 from trivet.databases import dialects, redact
 from trivet.errors import SettingsError, TrivetError
 from trivet.hosts.batch.settings import BatchSettings
@@ -36,6 +37,7 @@ class Project:
         models: ``[models.NAME]`` by name.
         batch: ``[batch.NAME]`` by name.
         service: ``[service]``, if there is one.
+        action: ``[action.NAME]`` by name.
     """
 
     file: Path
@@ -44,6 +46,7 @@ class Project:
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     batch: Mapping[str, BatchSettings] = field(default_factory=dict)
     service: ServiceSettings | None = None
+    action: Mapping[str, ActionSettings] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -87,7 +90,7 @@ class _Reader(SectionReader):
 
     def project(self, document: dict[str, Any]) -> Project:
         singles = {"project": ProjectSettings, "results": ResultsSettings}
-        families = {"models": ModelSettings, "batch": BatchSettings}
+        families = {"models": ModelSettings, "batch": BatchSettings, "action": ActionSettings}
         self.refuse_unknown("", document, [*singles, *families, "service"])
         found: dict[str, Any] = {"file": self._file}
         for name, kind in singles.items():
@@ -104,6 +107,7 @@ class _Reader(SectionReader):
             project,
             project=dataclasses.replace(project.project, name=name),
             batch=self._checked(project, document.get("models")),
+            action=self._checked_actions(project, document.get("batch")),
         )
 
     def _checked(self, project: Project, models: Any) -> dict[str, BatchSettings]:
@@ -130,9 +134,33 @@ class _Reader(SectionReader):
                     f"{redact(batch.source)} is the results database too; keep them apart",
                 )
             self._check_calendar(where, batch)
-            query = self._query(f"{where} query", batch.query, project.root)
+            query = self._text(f"{where} query", batch.query, project.root)
             checked[name] = dataclasses.replace(batch, query=query or batch.query)
         self._refuse_clashes(project.batch)
+        return checked
+
+    def _checked_actions(self, project: Project, batches: Any) -> dict[str, ActionSettings]:
+        """Resolve what the action sections refer to."""
+        batches = batches if isinstance(batches, dict) else {}
+        checked = {}
+        for name, action in project.action.items():
+            where = f"[action.{name}]"
+            if action.after not in batches:
+                hint = nearest(action.after, batches)
+                self.find(f"{where} after", f"there is no [batch.{action.after}]{hint}; add it")
+            if action.source:
+                self._database(f"{where} source", action.source, project.root)
+            texts = {
+                key: self._text(f"{where} {key}", getattr(action, key), project.root, suffix)
+                for key, suffix in (
+                    ("select", ".sql"),
+                    ("contacts", ".sql"),
+                    ("suppress", ".sql"),
+                    ("template", ".md"),
+                )
+            }
+            found: dict[str, Any] = {key: text for key, text in texts.items() if text}
+            checked[name] = dataclasses.replace(action, **found)
         return checked
 
     def _check_service(self, project: Project, models: Any) -> None:
@@ -175,21 +203,23 @@ class _Reader(SectionReader):
             self.find(where, str(error))
             return None
 
-    def _query(self, where: str, text: str, root: Path) -> str | None:
-        """Return the query, read from its file if that is what the text names."""
-        if "\n" in text or not text.endswith(".sql"):
+    def _text(self, where: str, text: str, root: Path, suffix: str = ".sql") -> str | None:
+        """Return a query or template, read from its file if that is what the text names."""
+        if "\n" in text or not text.endswith(suffix):
             return text
+        kind = "the SELECT" if suffix == ".sql" else "the text"
         path = root / text
         try:
             query = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            self.find(where, f"there is no file {path}; write it, or the SELECT itself here")
+            self.find(where, f"there is no file {path}; write it, or {kind} itself here")
         except (OSError, ValueError) as error:
             self.find(where, f"{path} cannot be read: {error}")
         else:
             if query.strip():
                 return query
-            self.find(where, f"{path} is empty; write a SELECT into it")
+            kind = "a SELECT" if suffix == ".sql" else "a text"
+            self.find(where, f"{path} is empty; write {kind} into it")
         return None
 
     def _refuse_clashes(self, names: Iterable[str]) -> None:
