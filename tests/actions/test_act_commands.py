@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ TODAY = dt.datetime.now(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=
 
 
 @pytest.fixture
-def campaign(tmp_path: Path, results_url: str) -> Iterator[Campaign]:
+def campaign(tmp_path: Path, results_url: str) -> Campaign:
     """Give a project with rows of the last four real days, posted to a real receiver."""
     campaign = Campaign(tmp_path, results=results_url)
     for back in range(1, 5):
@@ -27,7 +27,7 @@ def campaign(tmp_path: Path, results_url: str) -> Iterator[Campaign]:
         campaign.customers(*(row["trip_id"] for row in rows))
     campaign.batch |= {"start": (TODAY - dt.timedelta(days=4)).date(), "catchup": "all"}
     campaign.write()
-    yield campaign
+    return campaign
 
 
 def label(back: int) -> str:
