@@ -22,13 +22,15 @@ LONGEST = 400
 LAYERS: list[dict[str, set[str]]] = [
     # Lowest first. A part may import the parts that its entry names, and itself.
     {"errors": set(), "durations": set(), "monitoring": set(), "counts": set(), "logs": set()},
+    {"owners": set(), "statements": set()},
     {"schema": {"errors"}},
     {"validation": {"errors", "schema"}},
     {
         "contract": {"errors", "schema"},
         "databases": {"errors", "schema", "validation"},
-        "brokers": {"errors", "schema"},
+        "brokers": {"durations", "errors", "owners", "statements"},
         "records": {"errors", "schema", "validation"},
+        "events": {"brokers"},
     },
     {"scoring": {"contract", "errors", "schema", "validation"}},
     {
@@ -55,7 +57,15 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
-        "results": {"contract", "databases", "errors", "monitoring", "schema"},
+        "results": {
+            "contract",
+            "databases",
+            "errors",
+            "monitoring",
+            "owners",
+            "schema",
+            "statements",
+        },
     },
     {"current": {"artifacts", "contract", "errors", "formats", "monitoring"}},
     {
@@ -69,6 +79,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "hosts.keys",
             "hosts.schedule",
             "monitoring",
+            "owners",
             "results",
             "schema",
             "scoring",
@@ -92,12 +103,14 @@ LAYERS: list[dict[str, set[str]]] = [
             "validation",
         },
     },
+    {"dashboard": {"errors", "hosts.schedule", "monitoring", "results"}},
     {
         "actions": {
             "brokers",
             "databases",
             "errors",
             "hosts.schedule",
+            "owners",
             "results",
             "schema",
         }
@@ -105,6 +118,7 @@ LAYERS: list[dict[str, set[str]]] = [
     {
         "settings": {
             "actions",
+            "dashboard",
             "databases",
             "durations",
             "errors",

@@ -17,14 +17,17 @@
     ├── DatabaseError
     │   ├── UnsupportedDatabase  no driver for that scheme
     │   ├── QueryError           the database refused a statement
+    │   ├── QueryTimeout         a query took longer than it may
     │   └── TransientError       the connection was lost or the database is busy: worth a retry
     ├── ResultsError
+    │   ├── ResultsEmpty         there are no results yet
     │   ├── ResultsOutdated      an older layout: `trivet results upgrade`
     │   └── ResultsTooNew        a newer layout than this program knows
     ├── BrokerError
     │   ├── UnsupportedBroker    no broker is known for that scheme
     │   ├── BrokerUnavailable    it cannot be reached: worth a retry
     │   ├── TopicNotFound        no such topic
+    │   ├── EventTooLarge        the broker takes no event of that size
     │   ├── BufferFull           more events wait to be sent than may
     │   ├── MembershipLost       another member of the group has the partition now
     │   └── OffsetGone           the offset to read from fell out of retention
@@ -113,12 +116,20 @@ class QueryError(DatabaseError):
     """The database refused a statement."""
 
 
+class QueryTimeout(DatabaseError):
+    """A query took longer than it may; the same one may be faster over a shorter time."""
+
+
 class TransientError(DatabaseError):
     """The connection was lost or the database is busy: the same call may succeed later."""
 
 
 class ResultsError(TrivetError):
     """The results database cannot be used as it stands."""
+
+
+class ResultsEmpty(ResultsError):
+    """There are no results yet: nothing has run."""
 
 
 class ResultsOutdated(ResultsError):
@@ -143,6 +154,10 @@ class BrokerUnavailable(BrokerError):
 
 class TopicNotFound(BrokerError):
     """The broker has no such topic."""
+
+
+class EventTooLarge(BrokerError):
+    """The broker takes no event of that size."""
 
 
 class BufferFull(BrokerError):

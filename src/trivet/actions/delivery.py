@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import tenacity
 
+from trivet import owners
 from trivet.actions import outbox
 from trivet.actions.channels import Channel, Message
 from trivet.actions.outbox import Claimed
@@ -25,7 +26,6 @@ from trivet.actions.settings import ActionSettings
 from trivet.actions.template import Template
 from trivet.databases import Connection
 from trivet.errors import DeliveryDelayed, DeliveryRefused, RunStopped, TrivetError
-from trivet.results import owners
 
 log = logging.getLogger("trivet.actions")
 

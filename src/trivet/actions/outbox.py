@@ -17,12 +17,12 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from trivet import owners
 from trivet.actions.selection import Assigned
 from trivet.actions.settings import ActionSettings
 from trivet.databases import Connection
 from trivet.databases.values import from_text
 from trivet.hosts.schedule import Interval
-from trivet.results import owners
 from trivet.results.statements import named
 
 LEASE_SECONDS = 120.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import actions, batch, check, history, service
+from trivet.cli import actions, actuals, batch, check, dashboard, history, service
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -48,6 +48,8 @@ for _command in (
     actions.act,
     actions.actions,
     check.check,
+    actuals.actuals,
+    dashboard.dashboard,
     history.runs,
     history.rejects,
     history.results,
