@@ -111,7 +111,19 @@ LAYERS: list[dict[str, set[str]]] = [
     },
     {"dashboard": {"errors", "hosts.schedule", "monitoring", "results"}},
     {
+        "actions": {
+            "brokers",
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "owners",
+            "results",
+            "schema",
+        }
+    },
+    {
         "settings": {
+            "actions",
             "dashboard",
             "databases",
             "durations",

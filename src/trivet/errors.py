@@ -33,6 +33,9 @@
     │   └── OffsetGone           the offset to read from fell out of retention
     ├── UpError                  `trivet up` cannot start what it should
     │   └── AlreadyUp            another `trivet up` has this project
+    ├── ActionError              an action that cannot be carried out as it stands
+    │   ├── DeliveryDelayed      not delivered, for a reason that passes: worth a retry
+    │   └── DeliveryRefused      not delivered, and never will be
     └── RunError
         ├── IntervalBusy         another process runs that interval
         ├── RunStopped           it was asked to stop; its interval is due again
@@ -177,6 +180,34 @@ class UpError(TrivetError):
 
 class AlreadyUp(UpError):
     """Another ``trivet up`` has this project."""
+
+
+class ActionError(TrivetError):
+    """An action cannot be carried out as it stands."""
+
+
+class DeliveryDelayed(ActionError):
+    """A delivery did not arrive, for a reason that passes by itself.
+
+    Attributes:
+        after: Seconds that the receiver asked to wait; 0 if it did not.
+    """
+
+    def __init__(self, reason: str, after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class DeliveryRefused(ActionError):
+    """A delivery will never arrive.
+
+    Attributes:
+        bounced: Whether the address was the reason.
+    """
+
+    def __init__(self, reason: str, *, bounced: bool = False) -> None:
+        super().__init__(reason)
+        self.bounced = bounced
 
 
 class RunError(TrivetError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from trivet.actions.settings import ActionSettings
 from trivet.dashboard.settings import ChartSettings, DashboardSettings
 from trivet.databases import dialects, redact
 from trivet.errors import SettingsError, TrivetError
@@ -40,6 +41,7 @@ class Project:
         models: ``[models.NAME]`` by name.
         batch: ``[batch.NAME]`` by name.
         service: ``[service]``, if there is one.
+        action: ``[action.NAME]`` by name.
         actuals: ``[actuals.NAME]`` by name.
         dashboard: ``[dashboard]`` with its charts.
         up: ``[up.NAME]`` by name.
@@ -51,6 +53,7 @@ class Project:
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     batch: Mapping[str, BatchSettings] = field(default_factory=dict)
     service: ServiceSettings | None = None
+    action: Mapping[str, ActionSettings] = field(default_factory=dict)
     actuals: Mapping[str, ActualsSettings] = field(default_factory=dict)
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     up: Mapping[str, UpSettings] = field(default_factory=dict)
@@ -113,6 +116,7 @@ class _Reader(SectionReader):
             "batch": BatchSettings,
             "actuals": ActualsSettings,
             "up": UpSettings,
+            "action": ActionSettings,
         }
         self.refuse_unknown("", document, [*singles, *families, "service", "dashboard"])
         found: dict[str, Any] = {"file": self._file}
@@ -132,6 +136,7 @@ class _Reader(SectionReader):
             project,
             project=dataclasses.replace(project.project, name=name),
             batch=self._checked(project, document.get("models")),
+            action=self._checked_actions(project, document.get("batch")),
             actuals=self._checked_actuals(project),
         )
 
@@ -178,6 +183,28 @@ class _Reader(SectionReader):
             query = self._query(f"{where} query", batch.query, project.root)
             checked[name] = dataclasses.replace(batch, query=query or batch.query)
         self._refuse_clashes(project.batch)
+        return checked
+
+    def _checked_actions(self, project: Project, batches: Any) -> dict[str, ActionSettings]:
+        """Resolve what the action sections refer to."""
+        batches = batches if isinstance(batches, dict) else {}
+        checked = {}
+        for name, action in project.action.items():
+            where = f"[action.{name}]"
+            if action.after not in batches:
+                hint = nearest(action.after, batches)
+                self.find(f"{where} after", f"there is no [batch.{action.after}]{hint}; add it")
+            if action.source:
+                self._database(f"{where} source", action.source, project.root)
+            texts = {
+                key: self._query(f"{where} {key}", getattr(action, key), project.root)
+                for key in ("select", "contacts", "suppress")
+            }
+            texts["template"] = self._text(
+                f"{where} template", action.template, project.root, ".md", "a text"
+            )
+            found: dict[str, Any] = {key: text for key, text in texts.items() if text}
+            checked[name] = dataclasses.replace(action, **found)
         return checked
 
     def _checked_actuals(self, project: Project) -> dict[str, ActualsSettings]:
