@@ -69,6 +69,7 @@ class Scored:
         ready: The model that scored it.
         at: When.
         seconds: How long the call of the model took.
+        inputs: What the model saw of each event with a prediction.
         predictions: Columns ``source``, ``id``, ``scored_at`` and ``event_at``, those carried
             beside, and the model's outputs; a row an event.
         keys: Each row's key in the topic.
@@ -80,6 +81,7 @@ class Scored:
     ready: Ready
     at: dt.datetime
     seconds: float
+    inputs: pa.RecordBatch
     predictions: pa.RecordBatch
     keys: Callable[[], Sequence[bytes | None]]
     rejected: Sequence[Rejected]
@@ -146,6 +148,7 @@ class Scorer:
             ready,
             at,
             seconds,
+            scored.inputs,
             self._columns(events, scored, at),
             lambda: events.keys(None if scored.rows is None else scored.rows.tolist()),
             self._rejected(events, scored) if scored.problems.num_rows else (),
