@@ -22,6 +22,7 @@ from trivet.cli import (
     history,
     model,
     service,
+    stream,
     up,
 )
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
@@ -55,6 +56,9 @@ for _command in (
     batch.backfill,
     batch.schedule,
     service.serve,
+    stream.consume,
+    stream.dead,
+    stream.asyncapi,
     up.up,
     up.status,
     actions.act,
