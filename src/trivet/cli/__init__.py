@@ -48,6 +48,7 @@ for _command in (
     check.check,
     actuals.actuals,
     dashboard.dashboard,
+    dashboard.report,
     history.runs,
     history.rejects,
     history.results,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
+from trivet.dashboard.charts import Chart
 from trivet.dashboard.settings import DashboardSettings
 from trivet.dashboard.source import Source
 
@@ -124,7 +125,7 @@ class Span:
         """Whether it has neither beginning nor end."""
         return (self.since, self.until) == EVER
 
-    def bounds(self) -> dict[str, dt.datetime]:
+    def bounds(self) -> dict[str, Any]:
         """Return it as parameters of a statement."""
         return {"since": self.since, "until": self.until}
 
@@ -193,6 +194,7 @@ class Page:
         menu: Whether the menu leads to it.
         glances: Figures for the overview, by deployment.
         attention: What needs a look.
+        report: Charts for the report of a deployment over a span.
     """
 
     name: str
@@ -202,6 +204,7 @@ class Page:
     menu: bool = True
     glances: Callable[[Ask], Mapping[str, list[Glance]]] | None = None
     attention: Callable[[Ask], list[Attention]] | None = None
+    report: Callable[[Ask, Mapping[str, Any], Span], list[Chart]] | None = None
 
 
 def deployment_path(name: str) -> str:
