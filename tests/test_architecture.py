@@ -104,7 +104,17 @@ LAYERS: list[dict[str, set[str]]] = [
         },
     },
     {
+        "alerts": {
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "monitoring",
+            "results",
+        }
+    },
+    {
         "settings": {
+            "alerts",
             "databases",
             "durations",
             "errors",

@@ -18,6 +18,7 @@
     │   ├── UnsupportedDatabase  no driver for that scheme
     │   ├── QueryError           the database refused a statement
     │   └── TransientError       the connection was lost or the database is busy: worth a retry
+    ├── AlertNotSent             a webhook or a mail server did not take an alert
     ├── ResultsError
     │   ├── ResultsOutdated      an older layout: `trivet results upgrade`
     │   └── ResultsTooNew        a newer layout than this program knows
@@ -113,6 +114,10 @@ class QueryError(DatabaseError):
 
 class TransientError(DatabaseError):
     """The connection was lost or the database is busy: the same call may succeed later."""
+
+
+class AlertNotSent(TrivetError):
+    """A webhook or a mail server did not take an alert; it is tried again later."""
 
 
 class ResultsError(TrivetError):

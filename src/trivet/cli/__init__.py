@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import actuals, batch, check, history, service
+from trivet.cli import actuals, alerts, batch, check, history, service
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -47,6 +47,7 @@ for _command in (
     service.serve,
     check.check,
     actuals.actuals,
+    alerts.alerts,
     history.runs,
     history.rejects,
     history.results,

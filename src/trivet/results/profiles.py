@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from trivet.databases import Connection
 from trivet.monitoring import Profile, Reference
-from trivet.results.statements import named, with_moments
+from trivet.results.asking import Asking
+from trivet.results.statements import named
 
 References = Mapping[tuple[str, str], Reference]
 """Reference bins by side (``input``, ``output``) and column."""
@@ -117,32 +118,28 @@ def references_of(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Referenc
     return found
 
 
-def references(db: Connection, deployment: str, version: str) -> dict[tuple[str, str], Reference]:
+def references(ask: Asking, deployment: str, version: str) -> dict[tuple[str, str], Reference]:
     """Return the bins of a version of a deployment's model; none if it is not known."""
-    rows = db.rows(
-        named("manifest_of_version", db.dialect.name), deployment=deployment, model_version=version
-    )
-    return references_of(json.loads(rows["manifest"][0].as_py())) if rows.num_rows else {}
+    rows = ask("manifest_of_version", deployment=deployment, model_version=version)
+    return references_of(json.loads(rows[0]["manifest"])) if rows else {}
 
 
 def periods(
-    db: Connection, deployment: str, kind: str, since: dt.datetime, until: dt.datetime
+    ask: Asking, deployment: str, kind: str, since: dt.datetime, until: dt.datetime
 ) -> list[Period]:
     """Return the profiles of the periods that start in a span, the oldest first.
 
     Args:
-        db: The results database.
+        ask: Asks the results.
         deployment: Whose profiles.
         kind: Of the deployment: that of ``batch`` has intervals, the others hours.
         since: The span's start.
         until: Its end.
     """
     statement = "interval_profiles" if kind == "batch" else "hourly_profiles"
-    rows = db.rows(
-        named(statement, db.dialect.name), deployment=deployment, since=since, until=until
-    )
+    rows = ask(statement, deployment=deployment, since=since, until=until)
     found: dict[tuple[dt.datetime, str], dict[tuple[str, str], Profile]] = {}
-    for row in with_moments(rows, "period_start").to_pylist():
+    for row in rows:
         profile = Profile(
             tuple(json.loads(row["counts"])),
             row["null_count"],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from trivet.alerts.settings import AlertSettings
 from trivet.databases import dialects, redact
 from trivet.errors import SettingsError, TrivetError
 from trivet.hosts.batch.settings import BatchSettings
@@ -39,6 +40,7 @@ class Project:
         batch: ``[batch.NAME]`` by name.
         service: ``[service]``, if there is one.
         actuals: ``[actuals.NAME]`` by name.
+        alerts: ``[alerts]``.
     """
 
     file: Path
@@ -48,6 +50,7 @@ class Project:
     batch: Mapping[str, BatchSettings] = field(default_factory=dict)
     service: ServiceSettings | None = None
     actuals: Mapping[str, ActualsSettings] = field(default_factory=dict)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
 
     @property
     def root(self) -> Path:
@@ -96,7 +99,11 @@ class _Reader(SectionReader):
     """Turns the parsed file into values, and checks what they say of each other."""
 
     def project(self, document: dict[str, Any]) -> Project:
-        singles = {"project": ProjectSettings, "results": ResultsSettings}
+        singles = {
+            "project": ProjectSettings,
+            "results": ResultsSettings,
+            "alerts": AlertSettings,
+        }
         families = {
             "models": ModelSettings,
             "batch": BatchSettings,

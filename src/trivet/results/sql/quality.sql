@@ -245,6 +245,3 @@ ORDER BY period_start, model_version, value
 
 -- name: quality_segments
 SELECT DISTINCT segment FROM trivet_quality WHERE deployment = $deployment ORDER BY segment
-
--- name: quality_deployments
-SELECT DISTINCT deployment FROM trivet_quality ORDER BY deployment
