@@ -95,6 +95,7 @@ def moved(
     """Return the drift of every column in a span from the training sample, the largest first.
 
     Rows of other versions than the newest one in the span are left out: their bins are others.
+    So are moments, which move on by themselves.
     """
     found = periods(ask, deployment, kind, since, until)
     if not found:
