@@ -119,9 +119,21 @@ def references_of(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Referenc
 
 
 def references(ask: Asking, deployment: str, version: str) -> dict[tuple[str, str], Reference]:
-    """Return the bins of a version of a deployment's model; none if it is not known."""
+    """Return the bins that a version of a deployment's model is compared on; none if unknown.
+
+    Moments and days are not among them: they move on by themselves.
+    """
     rows = ask("manifest_of_version", deployment=deployment, model_version=version)
-    return references_of(json.loads(rows[0]["manifest"])) if rows else {}
+    if not rows:
+        return {}
+    manifest = json.loads(rows[0]["manifest"])
+    moving = {
+        (side, each["name"])
+        for side, fields in (("input", "inputs"), ("output", "outputs"))
+        for each in manifest.get(fields, ())
+        if each["type"] in ("timestamp", "date")
+    }
+    return {place: bins for place, bins in references_of(manifest).items() if place not in moving}
 
 
 def periods(
