@@ -37,8 +37,10 @@ LAYERS: list[dict[str, set[str]]] = [
         "formats": {"errors", "schema", "validation"},
         "manifest": {"errors", "monitoring", "schema"},
         "parity": {"contract", "errors", "manifest", "schema", "validation"},
+        "foreign": {"errors", "formats", "manifest"},
         "artifacts": {
             "errors",
+            "foreign",
             "formats",
             "manifest",
             "monitoring",
@@ -67,7 +69,10 @@ LAYERS: list[dict[str, set[str]]] = [
             "statements",
         },
     },
-    {"current": {"artifacts", "contract", "errors", "formats", "monitoring"}},
+    {
+        "current": {"artifacts", "contract", "errors", "formats", "monitoring"},
+        "promotion": {"artifacts", "errors", "formats", "manifest", "schema"},
+    },
     {
         "hosts.schedule": {"errors"},
         "hosts.keys": {"errors"},
@@ -102,6 +107,18 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
+        "up.settings": set(),
+    },
+    {
+        "actions": {
+            "brokers",
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "owners",
+            "results",
+            "schema",
+        }
     },
     {
         "alerts": {
@@ -112,9 +129,12 @@ LAYERS: list[dict[str, set[str]]] = [
             "results",
         }
     },
+    {"dashboard": {"alerts", "errors", "hosts.schedule", "monitoring", "results"}},
     {
         "settings": {
             "alerts",
+            "actions",
+            "dashboard",
             "databases",
             "durations",
             "errors",
@@ -122,9 +142,11 @@ LAYERS: list[dict[str, set[str]]] = [
             "hosts.schedule",
             "hosts.service",
             "results",
+            "up.settings",
         }
     },
     {
+        "up": {"errors", "hosts.service", "settings", "up.settings"},
         "check": {
             "artifacts",
             "contract",
@@ -140,7 +162,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "settings",
             "validation",
-        }
+        },
     },
     {"cli": {"*"}, "testing": {"*"}},
 ]

@@ -13,7 +13,18 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import actuals, alerts, batch, check, history, service
+from trivet.cli import (
+    actions,
+    actuals,
+    alerts,
+    batch,
+    check,
+    dashboard,
+    history,
+    model,
+    service,
+    up,
+)
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -45,9 +56,15 @@ for _command in (
     batch.backfill,
     batch.schedule,
     service.serve,
+    up.up,
+    up.status,
+    actions.act,
+    actions.actions,
     check.check,
+    model.model,
     actuals.actuals,
     alerts.alerts,
+    dashboard.dashboard,
     history.runs,
     history.rejects,
     history.results,

@@ -6,9 +6,10 @@ import datetime as dt
 import difflib
 import logging
 import os
+import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +21,15 @@ import click
 from trivet.cli.exits import INTERRUPTED
 
 if TYPE_CHECKING:
+    from trivet.actions.action import Action
+    from trivet.brokers.base import Broker
     from trivet.current import Source
     from trivet.hosts.batch.job import Job
     from trivet.hosts.batch.run import Progress
     from trivet.hosts.service.settings import ServiceSettings
     from trivet.hosts.service.worker import Plan
     from trivet.settings import ModelSettings, Project
+    from trivet.up.plan import Process
 
 T = TypeVar("T")
 
@@ -72,6 +76,33 @@ def job_of(
     return Job(settings, InUse(source_of(project.models[settings.model]), project.root), around)
 
 
+def action_of(project: Project, name: str, stop: threading.Event) -> Action:
+    """Wire an action to the deployment that it follows and to its databases."""
+    from trivet.actions.action import Action, Surroundings
+
+    settings = project.action[pick(project.action, name, "action")]
+    batch = project.batch[settings.after]
+    around = Surroundings(
+        root=project.root,
+        project=project.project.name,
+        results=project.results.url,
+        source=settings.source or batch.source,
+        calendar=batch.calendar,
+        delay=batch.delay,
+        clock=lambda: dt.datetime.now(dt.UTC),
+        stop=stop,
+        broker=lambda: broker_of(project),
+    )
+    return Action(settings, around)
+
+
+def broker_of(project: Project) -> Broker:
+    """Connect to the project's broker."""
+    from trivet.errors import SettingsError
+
+    raise SettingsError(f"{project.file}: [broker]: url is missing; write the broker's")
+
+
 def source_of(settings: ModelSettings, version: str | None = None) -> Source:
     """Return where a model of the project comes from."""
     from trivet.current import Source
@@ -94,6 +125,19 @@ def service_plan(project: Project, settings: ServiceSettings, counts: Path, *, j
         counts=counts,
         json=json,
     )
+
+
+def programs_missing(plan: Iterable[Process], root: Path) -> list[str]:
+    """Return one line for each command whose program is not there."""
+    found = []
+    for process in plan:
+        program = process.command[0]
+        if shutil.which(program if "/" not in program else str(root / program)) is None:
+            found.append(
+                f"[up.{process.name}] command: there is no program {program!r}; "
+                "install it, or correct the command"
+            )
+    return found
 
 
 def check_results(project: Project, settings: ServiceSettings) -> None:
