@@ -116,6 +116,15 @@ class _Dashboard:
             marker = ask.source.marker()
             shown = page.content(ask)
             known = ask.deployments()
+            html = self._render(
+                f"{page.name}.html",
+                request,
+                page=page,
+                ask=ask,
+                marker=marker,
+                known=known,
+                **shown,
+            )
         except NotThere as error:
             return self._told(request, "Not there", str(error), 404)
         except TrivetError as error:
@@ -125,15 +134,6 @@ class _Dashboard:
             return self._told(
                 request, "Something is wrong in the dashboard", "Its log has the reason.", 500
             )
-        html = self._render(
-            f"{page.name}.html",
-            request,
-            page=page,
-            ask=ask,
-            marker=marker,
-            known=known,
-            **shown,
-        )
         return _tagged(request, html)
 
     def _unwell(self, request: Request, error: TrivetError) -> Response:

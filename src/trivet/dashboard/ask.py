@@ -111,6 +111,14 @@ class Span:
         # A little past the newest, so that it is inside.
         return cls(end - dt.timedelta(days=days), end + dt.timedelta(microseconds=1), choice)
 
+    @staticmethod
+    def choices(length: dt.timedelta | None) -> list[str]:
+        """Return the spans to offer where one period is so long."""
+        least = 2 * (length or dt.timedelta())
+        return [
+            name for name, days in _DAYS.items() if not days or dt.timedelta(days=days) >= least
+        ]
+
     @property
     def is_whole(self) -> bool:
         """Whether it has neither beginning nor end."""

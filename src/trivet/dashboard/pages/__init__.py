@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from trivet.dashboard.ask import Page
-from trivet.dashboard.pages import overview
+from trivet.dashboard.pages import deployment, overview, run, runs
 
-PAGES: tuple[Page, ...] = (overview.PAGE,)
+PAGES: tuple[Page, ...] = (overview.PAGE, deployment.PAGE, runs.PAGE, run.PAGE)
