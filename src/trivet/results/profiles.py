@@ -30,11 +30,13 @@ class Period:
 
     Attributes:
         start: The period's start.
+        end: Its end.
         version: The model's version.
         profiles: By side and column.
     """
 
     start: dt.datetime
+    end: dt.datetime
     version: str
     profiles: Mapping[tuple[str, str], Profile]
 
@@ -150,7 +152,7 @@ def periods(
     """
     statement = "interval_profiles" if kind == "batch" else "hourly_profiles"
     rows = ask(statement, deployment=deployment, since=since, until=until)
-    found: dict[tuple[dt.datetime, str], dict[tuple[str, str], Profile]] = {}
+    found: dict[tuple[dt.datetime, dt.datetime, str], dict[tuple[str, str], Profile]] = {}
     for row in rows:
         profile = Profile(
             tuple(json.loads(row["counts"])),
@@ -160,6 +162,8 @@ def periods(
             row["low"],
             row["high"],
         )
-        profiles = found.setdefault((row["period_start"], row["model_version"]), {})
+        start = row["period_start"]
+        end = row["period_end"] if kind == "batch" else start + dt.timedelta(hours=1)
+        profiles = found.setdefault((start, end, row["model_version"]), {})
         profiles[row["side"], row["column_name"]] = profile
-    return [Period(start, version, profiles) for (start, version), profiles in found.items()]
+    return [Period(*place, profiles) for place, profiles in found.items()]

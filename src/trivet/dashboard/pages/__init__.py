@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from trivet.dashboard.ask import Page
-from trivet.dashboard.pages import deployment, overview, run, runs
+from trivet.dashboard.pages import alerts, deployment, drift, overview, quality, run, runs
 
-PAGES: tuple[Page, ...] = (overview.PAGE, deployment.PAGE, runs.PAGE, run.PAGE)
+PAGES: tuple[Page, ...] = (
+    overview.PAGE,
+    deployment.PAGE,
+    runs.PAGE,
+    run.PAGE,
+    quality.PAGE,
+    drift.PAGE,
+    alerts.PAGE,
+)

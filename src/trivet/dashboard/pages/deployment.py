@@ -50,9 +50,7 @@ def content(ask: Ask) -> Mapping[str, Any]:
         "breakdown": breakdown.read(ask, deployment, columns, output, by, span, newest),
         "versions": _versions(ask, deployment, columns.outputs[0]),
         "traffic": flow,
-        "offsets": []
-        if is_batch
-        else ask.source.rows("offsets", deployment=deployment["name"]),
+        "offsets": [] if is_batch else ask.source.rows("offsets", deployment=deployment["name"]),
         "search": search,
         "found": lookup.read(ask, deployment, columns, span, newest, search),
     }

@@ -90,9 +90,7 @@ def _took(row: Mapping[str, Any]) -> float | None:
     return seconds
 
 
-def calendar(
-    deployment: Mapping[str, Any], cells: Sequence[freshness.Cell]
-) -> Iterator[Line]:
+def calendar(deployment: Mapping[str, Any], cells: Sequence[freshness.Cell]) -> Iterator[Line]:
     """Cut the intervals into lines: hours into days, days into months, months into years."""
     if not cells:
         return
