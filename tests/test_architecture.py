@@ -126,7 +126,6 @@ LAYERS: list[dict[str, set[str]]] = [
         },
         "up.settings": set(),
     },
-    {"dashboard": {"errors", "hosts.schedule", "monitoring", "results"}},
     {
         "actions": {
             "brokers",
@@ -139,7 +138,18 @@ LAYERS: list[dict[str, set[str]]] = [
         }
     },
     {
+        "alerts": {
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "monitoring",
+            "results",
+        }
+    },
+    {"dashboard": {"alerts", "errors", "hosts.schedule", "monitoring", "results"}},
+    {
         "settings": {
+            "alerts",
             "actions",
             "dashboard",
             "databases",

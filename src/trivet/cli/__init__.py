@@ -16,6 +16,7 @@ import click
 from trivet.cli import (
     actions,
     actuals,
+    alerts,
     batch,
     check,
     dashboard,
@@ -66,6 +67,7 @@ for _command in (
     check.check,
     model.model,
     actuals.actuals,
+    alerts.alerts,
     dashboard.dashboard,
     dashboard.report,
     history.runs,
