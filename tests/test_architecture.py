@@ -122,6 +122,17 @@ LAYERS: list[dict[str, set[str]]] = [
         }
     },
     {
+        "compare": {
+            "artifacts",
+            "databases",
+            "errors",
+            "hosts.batch",
+            "hosts.schedule",
+            "monitoring",
+            "results",
+            "scoring",
+            "validation",
+        },
         "up": {"errors", "hosts.service", "settings", "up.settings"},
         "check": {
             "artifacts",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import actuals, batch, check, history, model, service, up
+from trivet.cli import actuals, batch, check, compare, history, model, service, up
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -49,6 +49,7 @@ for _command in (
     up.status,
     check.check,
     model.model,
+    compare.compare,
     actuals.actuals,
     history.runs,
     history.rejects,
