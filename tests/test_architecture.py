@@ -109,8 +109,10 @@ LAYERS: list[dict[str, set[str]]] = [
         },
         "up.settings": set(),
     },
+    {"dashboard": {"errors", "hosts.schedule", "monitoring", "results"}},
     {
         "settings": {
+            "dashboard",
             "databases",
             "durations",
             "errors",
@@ -133,7 +135,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
-        "up": {"errors", "hosts.service", "settings", "up.settings"},
+        "up": {"dashboard", "errors", "hosts.service", "settings", "up.settings"},
         "check": {
             "artifacts",
             "contract",

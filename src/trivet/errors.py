@@ -17,8 +17,10 @@
     ├── DatabaseError
     │   ├── UnsupportedDatabase  no driver for that scheme
     │   ├── QueryError           the database refused a statement
+    │   ├── QueryTimeout         a query took longer than it may
     │   └── TransientError       the connection was lost or the database is busy: worth a retry
     ├── ResultsError
+    │   ├── ResultsEmpty         there are no results yet
     │   ├── ResultsOutdated      an older layout: `trivet results upgrade`
     │   └── ResultsTooNew        a newer layout than this program knows
     ├── BrokerError
@@ -113,12 +115,20 @@ class QueryError(DatabaseError):
     """The database refused a statement."""
 
 
+class QueryTimeout(DatabaseError):
+    """A query took longer than it may; the same one may be faster over a shorter time."""
+
+
 class TransientError(DatabaseError):
     """The connection was lost or the database is busy: the same call may succeed later."""
 
 
 class ResultsError(TrivetError):
     """The results database cannot be used as it stands."""
+
+
+class ResultsEmpty(ResultsError):
+    """There are no results yet: nothing has run."""
 
 
 class ResultsOutdated(ResultsError):

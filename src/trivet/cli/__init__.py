@@ -13,7 +13,17 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import actuals, batch, check, compare, history, model, service, up
+from trivet.cli import (
+    actuals,
+    batch,
+    check,
+    compare,
+    dashboard,
+    history,
+    model,
+    service,
+    up,
+)
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -51,6 +61,7 @@ for _command in (
     model.model,
     compare.compare,
     actuals.actuals,
+    dashboard.dashboard,
     history.runs,
     history.rejects,
     history.results,
