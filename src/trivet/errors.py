@@ -31,6 +31,8 @@
     │   ├── BufferFull           more events wait to be sent than may
     │   ├── MembershipLost       another member of the group has the partition now
     │   └── OffsetGone           the offset to read from fell out of retention
+    ├── UpError                  `trivet up` cannot start what it should
+    │   └── AlreadyUp            another `trivet up` has this project
     ├── ActionError              an action that cannot be carried out as it stands
     │   ├── DeliveryDelayed      not delivered, for a reason that passes: worth a retry
     │   └── DeliveryRefused      not delivered, and never will be
@@ -170,6 +172,14 @@ class MembershipLost(BrokerError):
 
 class OffsetGone(BrokerError):
     """The offset to read from fell out of the topic's retention."""
+
+
+class UpError(TrivetError):
+    """``trivet up`` cannot start what it should."""
+
+
+class AlreadyUp(UpError):
+    """Another ``trivet up`` has this project."""
 
 
 class ActionError(TrivetError):

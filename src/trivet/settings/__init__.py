@@ -23,6 +23,7 @@ from trivet.results.rows import deployment_of
 from trivet.results.tables import view_of
 from trivet.settings.reading import SectionReader, nearest
 from trivet.settings.sections import ModelSettings, ProjectSettings, ResultsSettings
+from trivet.up.settings import UpSettings
 
 FILE_NAME = "trivet.toml"
 
@@ -43,6 +44,7 @@ class Project:
         action: ``[action.NAME]`` by name.
         actuals: ``[actuals.NAME]`` by name.
         dashboard: ``[dashboard]`` with its charts.
+        up: ``[up.NAME]`` by name.
     """
 
     file: Path
@@ -54,6 +56,7 @@ class Project:
     action: Mapping[str, ActionSettings] = field(default_factory=dict)
     actuals: Mapping[str, ActualsSettings] = field(default_factory=dict)
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
+    up: Mapping[str, UpSettings] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -85,6 +88,11 @@ def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Pr
     return project
 
 
+def environment() -> dict[str, str]:
+    """Return the process's environment, for processes that are started with it."""
+    return dict(os.environ)
+
+
 def _document(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
@@ -107,6 +115,7 @@ class _Reader(SectionReader):
             "models": ModelSettings,
             "batch": BatchSettings,
             "actuals": ActualsSettings,
+            "up": UpSettings,
             "action": ActionSettings,
         }
         self.refuse_unknown("", document, [*singles, *families, "service", "dashboard"])
@@ -311,5 +320,6 @@ __all__ = [
     "Project",
     "ProjectSettings",
     "ResultsSettings",
+    "environment",
     "load_project",
 ]
