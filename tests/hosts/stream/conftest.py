@@ -18,6 +18,7 @@ def stream(request: pytest.FixtureRequest, tmp_path: Path) -> Stream:
     else:
         kafka = request.getfixturevalue("kafka")
         results = request.getfixturevalue("postgres_url")
-        made = Stream(tmp_path, kafka.url, results, prefix=f"{kafka.new_name('t')}-")
+        large = f"{kafka.url}?message.max.bytes=29000000"
+        made = Stream(tmp_path, large, results, prefix=f"{kafka.new_name('t')}-")
     made.create()
     return made

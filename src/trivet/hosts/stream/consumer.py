@@ -123,7 +123,7 @@ class Consumer:
         self._intake.forget(partitions)
         self._begin(partitions, {})
         try:
-            found = dict(self._places.begin(partitions))
+            found = dict(self._places.begin(partitions, {}))
         except (TransientError, BrokerUnavailable) as error:
             # The membership must not wait for it: the partitions are placed as soon as it is back.
             self._tell(error)
@@ -226,6 +226,8 @@ class Consumer:
             if partition not in self._positions or not len(fetched.offsets):
                 continue  # not placed yet: it will be read again
             begin = self._positions[partition]
+            if begin < 0 and self._begun[partition][0] < 0:
+                self._begun[partition] = (fetched.offsets[0], now)
             chunks.append(Chunk.of(fetched, begin, now))
             self._positions[partition] = chunks[-1].end
         if chunks and not self._intake.is_stale:
@@ -240,7 +242,7 @@ class Consumer:
         if stale and not self._intake.settle(partitions, SETTLE_SECONDS):
             return
         try:
-            found = self._places.begin(partitions)
+            found = self._places.begin(partitions, self._kept_so_far())
             for partition, offset in found.items():
                 member.seek(partition, offset)
         except MembershipLost:  # the next poll tells what has gone
@@ -254,6 +256,11 @@ class Consumer:
         self._unplaced.clear()
         if stale:
             self._intake.begin_anew()
+
+    def _kept_so_far(self) -> dict[int, int]:
+        """Return how far the partitions are kept, those that anything was polled of."""
+        begun = {partition: offset for partition, (offset, _) in self._begun.items() if offset >= 0}
+        return begun | {partition: at for partition, (at, _) in self._intake.reached().items()}
 
     def _mirror(self, member: Member, *, now: bool = False) -> None:
         """Commit what was kept to the group, for those who look at its lag."""
