@@ -36,7 +36,7 @@ class Tips:
     version: str = "1"
     rate: float = 0.1
     parallel: bool = False
-    hold: Callable[[], None] = lambda: None
+    hold: Callable[[], object] = lambda: None
 
     @property
     def digest(self) -> str:
@@ -107,6 +107,7 @@ class Stream:
             "stop_timeout": dt.timedelta(seconds=20),
         }
         made = {**given, **self.settings, **more}
+        made = {k: tuple(v) if isinstance(v, list) else v for k, v in made.items()}
         made.setdefault("group", self.topic(made["name"]))
         made.setdefault("dead_letters", self.topic(f"{made['name']}.dead"))
         if made.get("output"):
@@ -134,7 +135,7 @@ class Stream:
                 assert time.monotonic() < until
             appender.close()
 
-    def worker(self, number: int = 1, **more: Any) -> Worker:
+    def worker(self, number: int = 1, *, place: int = 0, **more: Any) -> Worker:
         settings = self.made(**more)
         plan = Plan(
             settings=settings,
@@ -144,7 +145,7 @@ class Stream:
             root=self.root,
             accept_loss=self.accept_loss,
         )
-        return Worker(plan, number, in_use=lambda: Ready(self.models[0]))
+        return Worker(plan, number, place, in_use=lambda: Ready(self.models[0]))
 
     def running(self, number: int = 1, **more: Any) -> Running:
         return Running(self.worker(number, **more))

@@ -137,7 +137,12 @@ def test_plain_json_is_read_and_written_as_it_is(stream: Stream) -> None:
     rows = [{"ride": n, "fare": 10 * n, "no": f"r{n}", "at": 1_700_000_000 + n} for n in range(5)]
     rows.append({"ride": 9, "fare": 1, "at": "2026-01-01T00:00:00Z"})
     stream.publish(*(json.dumps(row).encode() for row in rows))
-    json_format = {"format": "json", "id_field": "no", "time_field": "at", "keep": ()}
+    json_format: dict[str, Any] = {
+        "format": "json",
+        "id_field": "no",
+        "time_field": "at",
+        "keep": (),
+    }
     with stream.running(**json_format, output="tipped") as running:
         wait_until(lambda: stream.count() == 5, [running])
         wait_until(lambda: outcome(running, "rejected") == 1, [running])
@@ -183,7 +188,7 @@ def test_results_and_output_events_tell_their_cause(stream: Stream) -> None:
 @pytest.mark.parametrize("delivery", ["transaction", "at-least-once"])
 def test_into_a_topic_alone(stream: Stream, delivery: str) -> None:
     stream.publish(*(event(n) for n in range(500)), event(501, fare=-3))
-    into = {"results": False, "output": "tipped", "delivery": delivery}
+    into: dict[str, Any] = {"results": False, "output": "tipped", "delivery": delivery}
     with stream.running(**into) as running:
         wait_until(lambda: outcome(running, "scored") == 500, [running])
         wait_until(lambda: outcome(running, "rejected") == 1, [running])
@@ -236,8 +241,7 @@ def test_streams_of_several_models_see_every_event(stream: Stream, tmp_path: Pat
 
 def test_a_new_version_is_used_from_the_next_batch_on(stream: Stream) -> None:
     stream.publish(event(1))
-    quick = {"reload_every": dt.timedelta(milliseconds=1)}
-    with stream.running(**quick) as running:
+    with stream.running(reload_every=dt.timedelta(milliseconds=1)) as running:
         wait_until(lambda: stream.count() == 1, [running])
         stream.models[0] = Tips(rate=0.5, version="2")
         stream.publish(event(2))
@@ -282,7 +286,7 @@ def test_a_broken_model_is_told_and_nothing_is_committed(stream: Stream) -> None
 
 def test_a_slow_model_costs_neither_membership_nor_memory(stream: Stream) -> None:
     go = threading.Event()
-    stream.models[0] = Tips(hold=lambda: bool(go.wait(60)) and None)
+    stream.models[0] = Tips(hold=lambda: go.wait(60))
     stream.publish(event(1, fare=777), *(event(n) for n in range(2, 3000)), key=lambda _: b"k")
     with stream.running(max_queue=500, max_batch=100, max_wait=dt.timedelta()) as running:
         wait_until(lambda: running.counted("trivet_stream_paused") == 1, [running])
@@ -357,7 +361,7 @@ def test_where_a_new_stream_begins(stream: Stream, start: str) -> None:
 def test_a_database_that_moved_on_is_followed(stream: Stream) -> None:
     """Another worker's commit in between: the batch is rolled back and read again."""
     go = threading.Event()
-    stream.models[0] = Tips(hold=lambda: bool(go.wait(60)) and None)
+    stream.models[0] = Tips(hold=lambda: go.wait(60))
     stream.publish(event(1, fare=777), event(2), event(3), key=lambda _: b"k")
     with stream.running(max_batch=3) as running:
         wait_until(lambda: running.worker.partitions == [0, 1, 2], [running])
@@ -395,7 +399,7 @@ def test_a_stalled_partition_is_told(
 ) -> None:
     monkeypatch.setattr(consumer, "LOOK_SECONDS", 0.02)
     go = threading.Event()
-    stream.models[0] = Tips(hold=lambda: bool(go.wait(60)) and None)
+    stream.models[0] = Tips(hold=lambda: go.wait(60))
     stream.publish(event(1, fare=777))
     with stream.running(stalled_after=dt.timedelta(milliseconds=50)) as running:
         wait_until(lambda: running.counted("trivet_stream_stalled") == 1, [running])
