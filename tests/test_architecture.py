@@ -126,7 +126,6 @@ LAYERS: list[dict[str, set[str]]] = [
         },
         "up.settings": set(),
     },
-    {"dashboard": {"errors", "hosts.schedule", "monitoring", "results"}},
     {
         "actions": {
             "brokers",
@@ -139,7 +138,18 @@ LAYERS: list[dict[str, set[str]]] = [
         }
     },
     {
+        "alerts": {
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "monitoring",
+            "results",
+        }
+    },
+    {"dashboard": {"alerts", "errors", "hosts.schedule", "monitoring", "results"}},
+    {
         "settings": {
+            "alerts",
             "actions",
             "dashboard",
             "databases",
@@ -154,7 +164,18 @@ LAYERS: list[dict[str, set[str]]] = [
         }
     },
     {
-        "up": {"errors", "hosts.service", "settings", "up.settings"},
+        "compare": {
+            "artifacts",
+            "databases",
+            "errors",
+            "hosts.batch",
+            "hosts.schedule",
+            "monitoring",
+            "results",
+            "scoring",
+            "validation",
+        },
+        "up": {"dashboard", "errors", "hosts.service", "settings", "up.settings"},
         "check": {
             "artifacts",
             "brokers",
