@@ -35,7 +35,15 @@ demo: $(VENV)/.demo
 	.clients/bin/python -m pip --quiet --disable-pip-version-check install --requirement $<
 	@touch $@
 
-test: $(VENV)/.dev .clients/.done
+# The dashboard is tested in a real browser; as root on Debian it is installed, else named.
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	    { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	      apt-get install -qq -y chromium >/dev/null; } || \
+	    echo "no Chromium: tests in the browser are skipped; apt-get install chromium"
+
+test: $(VENV)/.dev .clients/.done browser
 	TRIVET_CLIENTS_PYTHON=$(CURDIR)/.clients/bin/python $(BIN)/python -m pytest -n 2 --dist loadscope -m 'not soak' --cov
 
 check: $(VENV)/.dev

@@ -17,7 +17,8 @@ from trivet.databases import connect
 from trivet.results.layout import open_results
 
 SLOW = {
-    "sqlite": "WITH RECURSIVE g(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM g) SELECT max(i) FROM g",
+    "sqlite": "WITH RECURSIVE g(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM g) "
+    "SELECT max(i) FROM g",
     "postgresql": "SELECT count(*) FROM generate_series(1, 1000000000) AS a",
 }
 
