@@ -26,6 +26,7 @@ from trivet.alerts.settings import AlertSettings
 from trivet.dashboard import access, assets, words
 from trivet.dashboard.ask import Ask, NotThere, Page, deployment_path
 from trivet.dashboard.live import Watch
+from trivet.dashboard.own import own_pages
 from trivet.dashboard.pages import PAGES
 from trivet.dashboard.settings import DashboardSettings
 from trivet.dashboard.source import Source
@@ -78,6 +79,8 @@ class _Dashboard:
         self._around = around
         self._assets = assets.load(around.bundle)
         self._templates = environment(self._assets)
+        self._menu = [(page.title, page.path) for page in around.pages if page.menu]
+        self._menu += own_pages(around.settings)
         self._watch = Watch(around.source.marker, around.settings.refresh.total_seconds())
         routes = [Route(page.path, self._endpoint(page), name=page.name) for page in around.pages]
         routes += [
@@ -206,7 +209,8 @@ class _Dashboard:
         shown.setdefault("marker", "")
         return self._templates.get_template(template).render(
             project=self._around.project,
-            menu=[page for page in self._around.pages if page.menu],
+            menu=self._menu,
+            address=request.url.path,
             user=getattr(request.state, "user", ""),
             now=dt.datetime.now(dt.UTC),
             **shown,

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 from trivet.alerts.facts import Limits
 from trivet.alerts.settings import AlertSettings
+from trivet.dashboard.charts import Chart
 from trivet.dashboard.settings import DashboardSettings
 from trivet.dashboard.source import Source
 from trivet.results.asking import Rows
@@ -136,7 +137,7 @@ class Span:
         """Whether it has neither beginning nor end."""
         return (self.since, self.until) == EVER
 
-    def bounds(self) -> dict[str, dt.datetime]:
+    def bounds(self) -> dict[str, Any]:
         """Return it as parameters of a statement."""
         return {"since": self.since, "until": self.until}
 
@@ -205,6 +206,7 @@ class Page:
         menu: Whether the menu leads to it.
         glances: Figures for the overview, by deployment.
         attention: What needs a look.
+        report: Charts for the report of a deployment over a span.
     """
 
     name: str
@@ -214,6 +216,7 @@ class Page:
     menu: bool = True
     glances: Callable[[Ask], Mapping[str, list[Glance]]] | None = None
     attention: Callable[[Ask], list[Attention]] | None = None
+    report: Callable[[Ask, Mapping[str, Any], Span], list[Chart]] | None = None
 
 
 def deployment_path(name: str) -> str:

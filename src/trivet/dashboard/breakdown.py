@@ -67,7 +67,8 @@ def _of_intervals(
     sizes = ask.source.rows(
         "published_sizes", deployment=deployment["name"], limit=_INTERVALS, **span.bounds()
     )
-    taken, rows = [], 0
+    taken: list[str] = []
+    rows = 0
     for size in sizes:
         if taken and rows + size["rows_scored"] > MOST_ROWS:
             break

@@ -68,7 +68,8 @@ def _of_intervals(
         "published_sizes", deployment=deployment["name"], limit=_INTERVALS, **span.bounds()
     )
     most = _SEARCHED_ROWS if search else 1
-    taken, seen = [], 0
+    taken: list[Row] = []
+    seen = 0
     for size in sizes:
         if taken and seen + size["rows_scored"] > most:
             break

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from trivet.dashboard.ask import Page
-from trivet.dashboard.pages import alerts, deployment, drift, overview, quality, run, runs
+from trivet.dashboard.pages import (
+    alerts,
+    charts,
+    deployment,
+    drift,
+    overview,
+    quality,
+    rejects,
+    run,
+    runs,
+)
 
 PAGES: tuple[Page, ...] = (
     overview.PAGE,
     deployment.PAGE,
     runs.PAGE,
     run.PAGE,
+    rejects.PAGE,
+    charts.PAGE,
     quality.PAGE,
     drift.PAGE,
     alerts.PAGE,

@@ -9,7 +9,7 @@ from typing import Any
 
 import altair as alt
 
-from trivet.dashboard import charts, freshness
+from trivet.dashboard import charts
 from trivet.dashboard.ask import EVER, Ask, Page, Span
 from trivet.dashboard.charts import Chart
 from trivet.results.reading import Row
@@ -63,8 +63,6 @@ def _block(ask: Ask, deployment: Mapping[str, Any]) -> dict[str, Any]:
     if batch:
         counted = ask.source.rows("rejects_by_interval", **given)
         samples = ask.source.rows("rejects_sampled", limit=_SHOWN, **given)
-        for row in counted:
-            row["label"] = freshness.label_of(deployment, row["at"], row["ends"])
     else:
         counted = _logged(ask, given, span, ends)
         samples = ask.source.rows("rejects_logged", limit=_SHOWN, **given)
@@ -101,7 +99,6 @@ def _logged(ask: Ask, given: Mapping[str, Any], span: Span, ends: Row) -> list[R
         | {
             "at": _EPOCH + dt.timedelta(seconds=row["at"]),
             "ends": _EPOCH + dt.timedelta(seconds=row["at"] + width),
-            "label": "",
         }
         for row in found
     ]

@@ -84,7 +84,7 @@ def _spans(line: freshness.Timeline) -> Iterator[list[freshness.Cell]]:
 
 
 def _took(row: Mapping[str, Any]) -> float | None:
-    seconds = words.parsed(row["seconds"], {}).get("total")
+    seconds: float | None = words.parsed(row["seconds"], {}).get("total")
     if seconds is None and row["ended_at"]:
         seconds = (row["ended_at"] - row["started_at"]).total_seconds()
     return seconds
@@ -104,11 +104,10 @@ def calendar(deployment: Mapping[str, Any], cells: Sequence[freshness.Cell]) -> 
         if length < hour:
             return f"{at:%d %b %H}:00", round(at.minute * 60 / length.total_seconds())
         if length < day:
-            past = (at.hour * 60 + at.minute) * 60
-            return f"{at:%Y-%m-%d}", round(past / length.total_seconds())
+            seconds = (at.hour * 60 + at.minute) * 60
+            return f"{at:%Y-%m-%d}", round(seconds / length.total_seconds())
         if length < 25 * day:
-            past = (at.day - 1) * day
-            return f"{at:%Y-%m}", int(past / max(length, day))
+            return f"{at:%Y-%m}", int((at.day - 1) * day / max(length, day))
         return f"{at:%Y}", at.month - 1 if length < 300 * day else 0
 
     for name, group in groupby(cells, key=lambda cell: place(cell)[0]):
