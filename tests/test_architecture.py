@@ -24,7 +24,7 @@ LAYERS: list[dict[str, set[str]]] = [
     {"errors": set(), "durations": set(), "monitoring": set(), "counts": set(), "logs": set()},
     {"owners": set(), "statements": set()},
     {"schema": {"errors"}},
-    {"validation": {"errors", "schema"}},
+    {"validation": {"errors", "schema"}, "json_schema": {"schema"}},
     {
         "contract": {"errors", "schema"},
         "databases": {"errors", "schema", "validation"},
@@ -37,8 +37,10 @@ LAYERS: list[dict[str, set[str]]] = [
         "formats": {"errors", "schema", "validation"},
         "manifest": {"errors", "monitoring", "schema"},
         "parity": {"contract", "errors", "manifest", "schema", "validation"},
+        "foreign": {"errors", "formats", "manifest"},
         "artifacts": {
             "errors",
+            "foreign",
             "formats",
             "manifest",
             "monitoring",
@@ -67,7 +69,10 @@ LAYERS: list[dict[str, set[str]]] = [
             "statements",
         },
     },
-    {"current": {"artifacts", "contract", "errors", "formats", "monitoring"}},
+    {
+        "current": {"artifacts", "contract", "errors", "formats", "monitoring"},
+        "promotion": {"artifacts", "errors", "formats", "manifest", "schema"},
+    },
     {
         "hosts.schedule": {"errors"},
         "hosts.keys": {"errors"},
@@ -85,6 +90,22 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
+        "hosts.stream": {
+            "brokers",
+            "contract",
+            "counts",
+            "current",
+            "databases",
+            "errors",
+            "events",
+            "json_schema",
+            "logs",
+            "records",
+            "results",
+            "schema",
+            "scoring",
+            "validation",
+        },
         "hosts.service": {
             "artifacts",
             "contract",
@@ -92,6 +113,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "current",
             "databases",
             "errors",
+            "json_schema",
             "logs",
             "manifest",
             "monitoring",
@@ -102,10 +124,33 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
+        "up.settings": set(),
     },
-    {"dashboard": {"errors", "hosts.schedule", "monitoring", "results"}},
+    {
+        "actions": {
+            "brokers",
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "owners",
+            "results",
+            "schema",
+        }
+    },
+    {
+        "alerts": {
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "monitoring",
+            "results",
+        }
+    },
+    {"dashboard": {"alerts", "errors", "hosts.schedule", "monitoring", "results"}},
     {
         "settings": {
+            "alerts",
+            "actions",
             "dashboard",
             "databases",
             "durations",
@@ -113,18 +158,35 @@ LAYERS: list[dict[str, set[str]]] = [
             "hosts.batch",
             "hosts.schedule",
             "hosts.service",
+            "hosts.stream",
             "results",
+            "up.settings",
         }
     },
     {
+        "compare": {
+            "artifacts",
+            "databases",
+            "errors",
+            "hosts.batch",
+            "hosts.schedule",
+            "monitoring",
+            "results",
+            "scoring",
+            "validation",
+        },
+        "up": {"dashboard", "errors", "hosts.service", "settings", "up.settings"},
         "check": {
             "artifacts",
+            "brokers",
             "contract",
+            "counts",
             "current",
             "databases",
             "errors",
             "hosts.batch",
             "hosts.service",
+            "hosts.stream",
             "manifest",
             "parity",
             "results",
@@ -132,7 +194,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "settings",
             "validation",
-        }
+        },
     },
     {"cli": {"*"}, "testing": {"*"}},
 ]

@@ -19,6 +19,8 @@ import pyarrow as pa
 import uvicorn
 
 from trivet import owners
+from trivet.alerts.facts import Limits
+from trivet.alerts.settings import AlertSettings
 from trivet.dashboard.app import Surroundings, create_app
 from trivet.dashboard.server import bind
 from trivet.dashboard.settings import ChartSettings, DashboardSettings
@@ -235,6 +237,8 @@ class Dash:
     project: str = "shop"
     now: dt.datetime = NOW
     root: Path = Path()
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    limits: Limits = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         limit = self.settings.query_limit.total_seconds()
@@ -246,6 +250,8 @@ class Dash:
                 settings=self.settings,
                 bundle=self.bundle,
                 clock=lambda: self.now,
+                alerts=self.alerts,
+                limits=self.limits,
             )
         )
         self.address = ""

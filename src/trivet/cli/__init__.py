@@ -13,7 +13,20 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import actuals, batch, check, dashboard, history, service
+from trivet.cli import (
+    actions,
+    actuals,
+    alerts,
+    batch,
+    check,
+    compare,
+    dashboard,
+    history,
+    model,
+    service,
+    stream,
+    up,
+)
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -45,8 +58,18 @@ for _command in (
     batch.backfill,
     batch.schedule,
     service.serve,
+    stream.consume,
+    stream.dead,
+    stream.asyncapi,
+    up.up,
+    up.status,
+    actions.act,
+    actions.actions,
     check.check,
+    model.model,
+    compare.compare,
     actuals.actuals,
+    alerts.alerts,
     dashboard.dashboard,
     dashboard.report,
     history.runs,

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from trivet.dashboard.ask import Page
-from trivet.dashboard.pages import charts, deployment, overview, rejects, run, runs
+from trivet.dashboard.pages import (
+    alerts,
+    charts,
+    deployment,
+    drift,
+    overview,
+    quality,
+    rejects,
+    run,
+    runs,
+)
 
 PAGES: tuple[Page, ...] = (
     overview.PAGE,
     deployment.PAGE,
     runs.PAGE,
     run.PAGE,
+    quality.PAGE,
+    drift.PAGE,
     rejects.PAGE,
+    alerts.PAGE,
     charts.PAGE,
 )
