@@ -35,6 +35,14 @@ demo: $(VENV)/.demo
 	.clients/bin/python -m pip --quiet --disable-pip-version-check install --requirement $<
 	@touch $@
 
+# The dashboard is tested in a real browser; as root on Debian it is installed, else named.
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	    { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	      apt-get install -qq -y chromium >/dev/null; } || \
+	    echo "no Chromium: tests in the browser are skipped; apt-get install chromium"
+
 # A real Apache Kafka for the tests; without Java or Maven its tests are skipped (in CI they fail).
 .cache/kafka/.done: tests/support/kafka.xml
 	mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.cache/kafka
@@ -46,7 +54,7 @@ kafka: .cache/kafka/.done
 maybe-kafka:
 	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory kafka; fi
 
-test: $(VENV)/.dev .clients/.done maybe-kafka
+test: $(VENV)/.dev .clients/.done maybe-kafka browser
 	TRIVET_CLIENTS_PYTHON=$(CURDIR)/.clients/bin/python $(BIN)/python -m pytest -n 2 --dist loadscope -m 'not soak' --cov
 
 check: $(VENV)/.dev

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -26,6 +27,7 @@ import pytest
 import trivet
 from trivet import cli, errors
 from trivet.cli.exits import exit_code
+from trivet.dashboard.settings import ChartSettings, DashboardSettings
 from trivet.durations import parse_duration
 from trivet.hosts.service.faults import HTTP
 from trivet.hosts.service.metrics import HELP
@@ -150,6 +152,7 @@ def _settings() -> dict[str, type]:
             found[f"`[{name}]`"] = kinds[0]
         else:
             found[f"`[{name}.NAME]`"] = kinds[1]
+    found["`[dashboard.charts.NAME]`"] = ChartSettings
     return found
 
 
@@ -161,6 +164,8 @@ def test_every_setting_is_documented_with_its_default(section: str, kind: Any) -
     fields = {f.name: f for f in dataclasses.fields(kind)}
     if section.endswith(".NAME]`"):
         del fields["name"]
+    if kind is DashboardSettings:
+        del fields["charts"]  # a section for each
     same(rows, fields, f"trivet-toml.md, {section},")
     for name, setting in fields.items():
         told = rows[name][2].strip("`")
@@ -436,10 +441,8 @@ def _loosely(line: str) -> str:
     return " ".join(re.sub(r"\d[\d,.]*", "0", line).split())
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
-    """Give the project that the tutorial makes, after following it to its end."""
-    folder, programs = tmp_path_factory.mktemp("shop"), tmp_path_factory.mktemp("bin")
+def _sandbox(folder: Path, programs: Path) -> Sandbox:
+    """Give a folder in which `python` and `trivet` are those under test."""
     starts = {"python": '"$@"', "trivet": '-m trivet --log text "$@"'}
     for name, arguments in starts.items():
         program = programs / name
@@ -447,7 +450,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
         program.chmod(0o755)
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
     code = str(Path(trivet.__file__).parents[1])  # what is tested, wherever a command runs
-    sandbox = Sandbox(folder, os.environ | {"PATH": path, "PYTHONPATH": code, "COLUMNS": "200"})
+    return Sandbox(folder, os.environ | {"PATH": path, "PYTHONPATH": code, "COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    """Give the project that the tutorial makes, after following it to its end."""
+    sandbox = _sandbox(tmp_path_factory.mktemp("shop"), tmp_path_factory.mktemp("bin"))
     sandbox.follow(TUTORIAL)
     return sandbox
 
@@ -457,6 +466,23 @@ def test_the_tutorial_works(shop: Sandbox) -> None:
     with open_results(f"sqlite:///{results}") as db:
         rows = db.rows("SELECT count(DISTINCT interval_start) AS days FROM late_orders")
     assert rows["days"][0].as_py() == 6  # five of March, and yesterday
+
+
+def test_the_tutorial_on_a_world_that_changes_works(tmp_path: Path) -> None:
+    folder, programs = tmp_path / "taxi", tmp_path / "bin"
+    made = shutil.ignore_patterns("*.db*", "models", "__pycache__")
+    shutil.copytree(ROOT / "examples" / "taxi", folder, ignore=made)
+    programs.mkdir()
+    _sandbox(folder, programs).follow(DOCS / "tutorial" / "when-the-world-changes.md")
+    with open_results(f"sqlite:///{folder / 'data' / 'results.db'}") as db:
+        found = db.rows(
+            "SELECT model_version, absolute_sum / row_count AS mae FROM trivet_quality "
+            "WHERE segment = '' ORDER BY period_start"
+        ).to_pylist()
+    april, june = found[9], found[11]
+    assert april["mae"] > 1.5 * found[0]["mae"]
+    assert june["model_version"] == "2"
+    assert june["mae"] < 0.7 * april["mae"]
 
 
 def test_the_readme_works_on_the_project_of_the_tutorial(shop: Sandbox) -> None:
