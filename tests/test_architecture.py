@@ -135,6 +135,15 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
+        "init": {
+            "artifacts",
+            "databases",
+            "errors",
+            "formats",
+            "manifest",
+            "results",
+            "schema",
+        },
         "up": {"dashboard", "errors", "hosts.service", "settings", "up.settings"},
         "check": {
             "artifacts",

@@ -47,7 +47,9 @@ def test_the_parts_of_a_project(tmp_path: Path) -> None:
 
 
 def test_the_dashboard_of_a_project(tmp_path: Path) -> None:
-    text = MODEL + SERVICE + '[dashboard]\nhost = "0.0.0.0"\nport = 9000\n'
+    text = (
+        MODEL + SERVICE + '[dashboard]\nhost = "0.0.0.0"\nport = 9000\ntoken = "0123456789abcdef"\n'
+    )
     *_, pages = planned(project(tmp_path, text), trivet=("trivet",), dashboard=True)
     assert (pages.name, pages.url) == ("dashboard", "http://127.0.0.1:9000")
     assert pages.ready == "http://127.0.0.1:9000/health"

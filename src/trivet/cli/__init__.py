@@ -20,6 +20,7 @@ from trivet.cli import (
     compare,
     dashboard,
     history,
+    init,
     model,
     service,
     up,
@@ -51,6 +52,7 @@ def trivet(context: click.Context, file: Path, log: str) -> None:
 
 
 for _command in (
+    init.init,
     batch.score,
     batch.backfill,
     batch.schedule,
