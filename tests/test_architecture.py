@@ -24,7 +24,7 @@ LAYERS: list[dict[str, set[str]]] = [
     {"errors": set(), "durations": set(), "monitoring": set(), "counts": set(), "logs": set()},
     {"owners": set(), "statements": set()},
     {"schema": {"errors"}},
-    {"validation": {"errors", "schema"}},
+    {"validation": {"errors", "schema"}, "json_schema": {"schema"}},
     {
         "contract": {"errors", "schema"},
         "databases": {"errors", "schema", "validation"},
@@ -90,6 +90,22 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
+        "hosts.stream": {
+            "brokers",
+            "contract",
+            "counts",
+            "current",
+            "databases",
+            "errors",
+            "events",
+            "json_schema",
+            "logs",
+            "records",
+            "results",
+            "schema",
+            "scoring",
+            "validation",
+        },
         "hosts.service": {
             "artifacts",
             "contract",
@@ -97,6 +113,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "current",
             "databases",
             "errors",
+            "json_schema",
             "logs",
             "manifest",
             "monitoring",
@@ -109,9 +126,31 @@ LAYERS: list[dict[str, set[str]]] = [
         },
         "up.settings": set(),
     },
-    {"dashboard": {"errors", "hosts.schedule", "monitoring", "results"}},
+    {
+        "actions": {
+            "brokers",
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "owners",
+            "results",
+            "schema",
+        }
+    },
+    {
+        "alerts": {
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "monitoring",
+            "results",
+        }
+    },
+    {"dashboard": {"alerts", "errors", "hosts.schedule", "monitoring", "results"}},
     {
         "settings": {
+            "alerts",
+            "actions",
             "dashboard",
             "databases",
             "durations",
@@ -119,6 +158,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "hosts.batch",
             "hosts.schedule",
             "hosts.service",
+            "hosts.stream",
             "results",
             "up.settings",
         }
@@ -147,12 +187,15 @@ LAYERS: list[dict[str, set[str]]] = [
         "up": {"dashboard", "errors", "hosts.service", "settings", "up.settings"},
         "check": {
             "artifacts",
+            "brokers",
             "contract",
+            "counts",
             "current",
             "databases",
             "errors",
             "hosts.batch",
             "hosts.service",
+            "hosts.stream",
             "manifest",
             "parity",
             "results",

@@ -14,7 +14,9 @@ from pathlib import Path
 import click
 
 from trivet.cli import (
+    actions,
     actuals,
+    alerts,
     batch,
     check,
     compare,
@@ -23,6 +25,7 @@ from trivet.cli import (
     init,
     model,
     service,
+    stream,
     up,
 )
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
@@ -57,13 +60,20 @@ for _command in (
     batch.backfill,
     batch.schedule,
     service.serve,
+    stream.consume,
+    stream.dead,
+    stream.asyncapi,
     up.up,
     up.status,
+    actions.act,
+    actions.actions,
     check.check,
     model.model,
     compare.compare,
     actuals.actuals,
+    alerts.alerts,
     dashboard.dashboard,
+    dashboard.report,
     history.runs,
     history.rejects,
     history.results,

@@ -22,11 +22,15 @@ import click
 from trivet.cli.exits import INTERRUPTED
 
 if TYPE_CHECKING:
+    from trivet.actions.action import Action
+    from trivet.brokers.base import Broker
     from trivet.current import Source
     from trivet.hosts.batch.job import Job
     from trivet.hosts.batch.run import Progress
     from trivet.hosts.service.settings import ServiceSettings
     from trivet.hosts.service.worker import Plan
+    from trivet.hosts.stream.settings import StreamSettings
+    from trivet.hosts.stream.worker import Plan as StreamPlan
     from trivet.settings import ModelSettings, Project
     from trivet.up.plan import Process
 
@@ -75,6 +79,33 @@ def job_of(
     return Job(settings, InUse(source_of(project.models[settings.model]), project.root), around)
 
 
+def action_of(project: Project, name: str, stop: threading.Event) -> Action:
+    """Wire an action to the deployment that it follows and to its databases."""
+    from trivet.actions.action import Action, Surroundings
+
+    settings = project.action[pick(project.action, name, "action")]
+    batch = project.batch[settings.after]
+    around = Surroundings(
+        root=project.root,
+        project=project.project.name,
+        results=project.results.url,
+        source=settings.source or batch.source,
+        calendar=batch.calendar,
+        delay=batch.delay,
+        clock=lambda: dt.datetime.now(dt.UTC),
+        stop=stop,
+        broker=lambda: broker_of(project),
+    )
+    return Action(settings, around)
+
+
+def broker_of(project: Project) -> Broker:
+    """Connect to the project's broker."""
+    from trivet import brokers
+
+    return brokers.connect(project.broker.url, project.root)
+
+
 def source_of(settings: ModelSettings, version: str | None = None) -> Source:
     """Return where a model of the project comes from."""
     from trivet.current import Source
@@ -105,6 +136,24 @@ def service_plan(project: Project, settings: ServiceSettings, counts: Path, *, j
         root=project.root.absolute(),
         results=project.results.url,
         counts=counts,
+        json=json,
+    )
+
+
+def stream_plan(
+    project: Project, settings: StreamSettings, counts: Path, *, accept_loss: bool, json: bool
+) -> StreamPlan:
+    """Return what each process of a stream is started with."""
+    from trivet.hosts.stream.worker import Plan
+
+    return Plan(
+        settings=settings,
+        source=source_of(project.models[settings.model]),
+        broker=project.broker.url,
+        results=project.results.url,
+        root=project.root.absolute(),
+        counts=counts,
+        accept_loss=accept_loss,
         json=json,
     )
 
