@@ -184,7 +184,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "results",
             "schema",
         },
-        "up": {"dashboard", "errors", "hosts.service", "settings", "up.settings"},
+        "up": {"dashboard", "errors", "hosts.service", "hosts.stream", "settings", "up.settings"},
         "check": {
             "artifacts",
             "brokers",
