@@ -22,13 +22,15 @@ LONGEST = 400
 LAYERS: list[dict[str, set[str]]] = [
     # Lowest first. A part may import the parts that its entry names, and itself.
     {"errors": set(), "durations": set(), "monitoring": set(), "counts": set(), "logs": set()},
+    {"owners": set(), "statements": set()},
     {"schema": {"errors"}},
     {"validation": {"errors", "schema"}},
     {
         "contract": {"errors", "schema"},
         "databases": {"errors", "schema", "validation"},
-        "brokers": {"errors", "schema"},
+        "brokers": {"durations", "errors", "owners", "statements"},
         "records": {"errors", "schema", "validation"},
+        "events": {"brokers"},
     },
     {"scoring": {"contract", "errors", "schema", "validation"}},
     {
@@ -55,7 +57,15 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
-        "results": {"contract", "databases", "errors", "monitoring", "schema"},
+        "results": {
+            "contract",
+            "databases",
+            "errors",
+            "monitoring",
+            "owners",
+            "schema",
+            "statements",
+        },
     },
     {"current": {"artifacts", "contract", "errors", "formats", "monitoring"}},
     {
@@ -69,6 +79,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "hosts.keys",
             "hosts.schedule",
             "monitoring",
+            "owners",
             "results",
             "schema",
             "scoring",
@@ -91,6 +102,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
+        "up.settings": set(),
     },
     {
         "settings": {
@@ -101,9 +113,11 @@ LAYERS: list[dict[str, set[str]]] = [
             "hosts.schedule",
             "hosts.service",
             "results",
+            "up.settings",
         }
     },
     {
+        "up": {"errors", "hosts.service", "settings", "up.settings"},
         "check": {
             "artifacts",
             "contract",
@@ -119,7 +133,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "settings",
             "validation",
-        }
+        },
     },
     {"cli": {"*"}, "testing": {"*"}},
 ]

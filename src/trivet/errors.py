@@ -25,9 +25,12 @@
     │   ├── UnsupportedBroker    no broker is known for that scheme
     │   ├── BrokerUnavailable    it cannot be reached: worth a retry
     │   ├── TopicNotFound        no such topic
+    │   ├── EventTooLarge        the broker takes no event of that size
     │   ├── BufferFull           more events wait to be sent than may
     │   ├── MembershipLost       another member of the group has the partition now
     │   └── OffsetGone           the offset to read from fell out of retention
+    ├── UpError                  `trivet up` cannot start what it should
+    │   └── AlreadyUp            another `trivet up` has this project
     └── RunError
         ├── IntervalBusy         another process runs that interval
         ├── RunStopped           it was asked to stop; its interval is due again
@@ -142,6 +145,10 @@ class TopicNotFound(BrokerError):
     """The broker has no such topic."""
 
 
+class EventTooLarge(BrokerError):
+    """The broker takes no event of that size."""
+
+
 class BufferFull(BrokerError):
     """More events wait to be sent than may: the caller decides what to do with the next one."""
 
@@ -152,6 +159,14 @@ class MembershipLost(BrokerError):
 
 class OffsetGone(BrokerError):
     """The offset to read from fell out of the topic's retention."""
+
+
+class UpError(TrivetError):
+    """``trivet up`` cannot start what it should."""
+
+
+class AlreadyUp(UpError):
+    """Another ``trivet up`` has this project."""
 
 
 class RunError(TrivetError):

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from support.deployments import Project, day, interval, trips
-from trivet import errors
+from trivet import errors, owners
 from trivet.databases import dialects
 from trivet.hosts.batch import lease, reading
 from trivet.hosts.batch.job import Result
 from trivet.hosts.schedule import Interval
-from trivet.results import ledger, owners, retention
+from trivet.results import ledger, retention
 
 
 class Impatient(threading.Event):

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 import pytest
 
 from support.ledgers import DAY, DEPLOYMENT, NOW, Scene, interval, lineage
+from trivet import owners
 from trivet.databases import Connection
 from trivet.errors import IntervalBusy, RunLost
-from trivet.results import ledger, owners, tables
+from trivet.results import ledger, tables
 from trivet.results.layout import open_results
 from trivet.results.ledger import Attempt, Tally
 
@@ -61,8 +62,7 @@ class TestClaim:
 
     def test_a_dead_process_is_replaced_at_once(self, scene: Scene) -> None:
         code = (
-            "import sys; from trivet.results.owners import me; "
-            "print(me('x'), flush=True); sys.stdin.read()"
+            "import sys; from trivet.owners import me; print(me('x'), flush=True); sys.stdin.read()"
         )
         child = subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True

@@ -11,9 +11,10 @@ from typing import Any, Self
 import pyarrow as pa
 import pytest
 
+from trivet import owners
 from trivet.databases import Connection
 from trivet.errors import RunLost
-from trivet.results import ledger, owners, tables
+from trivet.results import ledger, tables
 from trivet.results.layout import open_results
 from trivet.results.ledger import Attempt, Tally
 from trivet.schema import TYPES, Field, Schema

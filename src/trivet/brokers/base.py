@@ -24,7 +24,7 @@ Headers = tuple[tuple[str, bytes], ...]
 
 Start = Literal["earliest", "latest"] | dt.datetime
 """Where a group begins that has committed nothing: the oldest event, only new ones, or the first
-event appended at a moment or later."""
+event appended at a moment or later. Where it began (but at the oldest) is committed at once."""
 
 Failed = Callable[[str], None]
 """Told why an append was given up."""
@@ -83,7 +83,11 @@ class Listener(Protocol):
 
 
 class Member(Protocol):
-    """One member of a consumer group, reading one topic; used by one thread."""
+    """One member of a consumer group, reading one topic.
+
+    One thread polls, pauses, resumes and seeks; any thread commits. Polled events, `assigned` and
+    `revoked` come in order: those of a partition after it was assigned, none after it was revoked.
+    """
 
     def poll(self, most: int, seconds: float) -> list[Fetched]:
         """Return events as soon as there are some, or none after `seconds`.
@@ -119,7 +123,7 @@ class Member(Protocol):
         ...
 
     def close(self) -> None:
-        """Leave the group, so that others take over at once."""
+        """Leave the group, so that others take over at once; the listener is not told."""
         ...
 
 
@@ -130,20 +134,24 @@ class Appender(Protocol):
         self,
         topic: str,
         key: bytes | None,
-        value: bytes,
+        value: bytes | None,
         headers: Headers = (),
         failed: Failed | None = None,
     ) -> None:
-        """Take one event into the buffer.
+        """Take one event into the buffer; it is sent on in the background, or by `flush`.
 
         Raises:
+            EventTooLarge: The broker takes no event of that size.
             BufferFull: So many events wait that no more are taken.
             TopicNotFound: There is no such topic.
         """
         ...
 
     def flush(self, seconds: float) -> int:
-        """Wait until everything taken is durable; return how many events still are not."""
+        """Wait until everything taken is durable; return how many events still are not.
+
+        What was given up (told to `failed`) no longer counts.
+        """
         ...
 
     def begin(self) -> None:
@@ -156,6 +164,8 @@ class Appender(Protocol):
 
     def commit(self, member: Member, offsets: Mapping[int, int]) -> None:
         """Make what was appended visible and commit a member's offsets: both or neither.
+
+        After any error, the transaction is still to be ended by `abort`.
 
         Raises:
             MembershipLost: Another member has taken over; nothing is visible.
@@ -219,5 +229,5 @@ class Broker(Protocol):
         ...
 
     def close(self) -> None:
-        """Close what was opened for the calls of this object itself; members and appenders live on."""
+        """Close what this object itself opened; members and appenders live on."""
         ...

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import batch, check, history, service
+from trivet.cli import actuals, batch, check, history, service, up
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -45,7 +45,10 @@ for _command in (
     batch.backfill,
     batch.schedule,
     service.serve,
+    up.up,
+    up.status,
     check.check,
+    actuals.actuals,
     history.runs,
     history.rejects,
     history.results,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -128,11 +129,20 @@ def schedule(context: click.Context, names: tuple[str, ...], once: bool) -> None
             since = dt.datetime.now(dt.UTC)
             for job in jobs:
                 job.register()
+            if not once:
+                _say_ready(jobs)
             return run_schedule(jobs, since=since, stop=stop, once=once, told=reporter.ended)
 
         failed = wiring.aside(run)
     if once and failed:
         raise click.exceptions.Exit(FAILED)
+
+
+def _say_ready(jobs: list[Job]) -> None:
+    """Tell whoever watches the log that the daemon is at work."""
+    names = ", ".join(job.settings.name for job in jobs)
+    log = logging.getLogger("trivet.run")
+    log.info("scheduling %s", names, extra={"fields": {"event": "ready"}})
 
 
 def _latest(job: Job) -> Interval:

@@ -6,9 +6,10 @@ import datetime as dt
 import difflib
 import logging
 import os
+import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from trivet.hosts.service.settings import ServiceSettings
     from trivet.hosts.service.worker import Plan
     from trivet.settings import ModelSettings, Project
+    from trivet.up.plan import Process
 
 T = TypeVar("T")
 
@@ -94,6 +96,19 @@ def service_plan(project: Project, settings: ServiceSettings, counts: Path, *, j
         counts=counts,
         json=json,
     )
+
+
+def programs_missing(plan: Iterable[Process], root: Path) -> list[str]:
+    """Return one line for each command whose program is not there."""
+    found = []
+    for process in plan:
+        program = process.command[0]
+        if shutil.which(program if "/" not in program else str(root / program)) is None:
+            found.append(
+                f"[up.{process.name}] command: there is no program {program!r}; "
+                "install it, or correct the command"
+            )
+    return found
 
 
 def check_results(project: Project, settings: ServiceSettings) -> None:

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from trivet import owners
 from trivet.databases import Connection
 from trivet.databases.values import from_text
 from trivet.errors import IntervalBusy, RunLost
-from trivet.results import owners
 from trivet.results.statements import named
 
 LEASE_SECONDS = 60.0
@@ -106,6 +106,7 @@ class Run:
 def register(db: Connection, deployment: Deployment, now: Moment) -> None:
     """Insert or refresh a deployment."""
     start = deployment.start or Moment(1970, 1, 1, tzinfo=dt.UTC)
+    manifest = json.dumps(deployment.manifest, default=str)
     db.execute(
         named("register", db.dialect.name),
         name=deployment.name,
@@ -118,7 +119,15 @@ def register(db: Connection, deployment: Deployment, now: Moment) -> None:
         view_name=deployment.view,
         key_columns=json.dumps(deployment.key),
         keep_columns=json.dumps(deployment.keep),
-        manifest=json.dumps(deployment.manifest, default=str),
+        manifest=manifest,
+        registered_at=now,
+    )
+    db.execute(
+        named("register_manifest", db.dialect.name),
+        deployment=deployment.name,
+        model_version=str(deployment.manifest.get("version", "")),
+        model_digest=str(deployment.manifest.get("digest", "")),
+        manifest=manifest,
         registered_at=now,
     )
 
@@ -142,7 +151,7 @@ def claim(
         deployment: A registered deployment.
         interval: Its start and end.
         model: The model that will score it.
-        owner: Who runs it, from `trivet.results.owners.me`; an earlier attempt of the same owner
+        owner: Who runs it, from `trivet.owners.me`; an earlier attempt of the same owner
             is over.
         cause: ``manual``, ``schedule`` or ``backfill``.
         now: The moment to write down.

@@ -6,27 +6,18 @@ import functools
 import re
 from importlib import resources
 
+import pyarrow as pa
+
+from trivet.databases.values import from_text
 from trivet.errors import ResultsError
+from trivet.statements import statements_of
 
-_NAMED = re.compile(r"^-- name: ([\w.]+)\n(.*?)(?=^-- name: |\Z)", re.MULTILINE | re.DOTALL)
-_COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]{0,62}")
-
-
-@functools.cache
-def _all() -> dict[str, str]:
-    folder = resources.files("trivet.results").joinpath("sql")
-    files = [f.read_text(encoding="utf-8") for f in folder.iterdir() if f.name.endswith(".sql")]
-    return {
-        name: _COMMENT.sub("", body).strip()
-        for text in files
-        for name, body in _NAMED.findall(text)
-    }
 
 
 def named(name: str, dialect: str) -> str:
     """Return a statement, in a dialect's own form where there is one."""
-    statements = _all()
+    statements = statements_of("trivet.results")
     return statements.get(f"{name}.{dialect}") or statements[name]
 
 
@@ -64,3 +55,10 @@ def split(text: str) -> list[str]:
     """Split a migration into statements; each ends with a semicolon at the end of a line."""
     bare = re.sub(r"--[^\n]*", "", text)
     return [part.strip() for part in re.split(r";\s*\n", bare + "\n") if part.strip()]
+
+
+def with_moments(table: pa.Table, *names: str) -> pa.Table:
+    """Return a result with the columns named as moments, whatever the database keeps them as."""
+    for name in names:
+        table = table.set_column(table.schema.get_field_index(name), name, from_text(table[name]))
+    return table

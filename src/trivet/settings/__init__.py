@@ -16,9 +16,12 @@ from trivet.errors import SettingsError, TrivetError
 from trivet.hosts.batch.settings import BatchSettings
 from trivet.hosts.schedule import Schedule
 from trivet.hosts.service.settings import ServiceSettings
+from trivet.results.actuals_settings import ActualsSettings
+from trivet.results.rows import deployment_of
 from trivet.results.tables import view_of
 from trivet.settings.reading import SectionReader, nearest
 from trivet.settings.sections import ModelSettings, ProjectSettings, ResultsSettings
+from trivet.up.settings import UpSettings
 
 FILE_NAME = "trivet.toml"
 
@@ -36,6 +39,8 @@ class Project:
         models: ``[models.NAME]`` by name.
         batch: ``[batch.NAME]`` by name.
         service: ``[service]``, if there is one.
+        actuals: ``[actuals.NAME]`` by name.
+        up: ``[up.NAME]`` by name.
     """
 
     file: Path
@@ -44,11 +49,19 @@ class Project:
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     batch: Mapping[str, BatchSettings] = field(default_factory=dict)
     service: ServiceSettings | None = None
+    actuals: Mapping[str, ActualsSettings] = field(default_factory=dict)
+    up: Mapping[str, UpSettings] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
         """The folder that relative paths start from."""
         return self.file.parent
+
+    @property
+    def deployments(self) -> list[str]:
+        """The names of all deployments, as the results have them."""
+        served = [] if self.service is None else [name for name, _ in self.service.pinned()]
+        return [*self.batch, *(deployment_of(name) for name in served)]
 
 
 def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Project:
@@ -69,6 +82,11 @@ def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Pr
     return project
 
 
+def environment() -> dict[str, str]:
+    """Return the process's environment, for processes that are started with it."""
+    return dict(os.environ)
+
+
 def _document(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
@@ -87,7 +105,12 @@ class _Reader(SectionReader):
 
     def project(self, document: dict[str, Any]) -> Project:
         singles = {"project": ProjectSettings, "results": ResultsSettings}
-        families = {"models": ModelSettings, "batch": BatchSettings}
+        families = {
+            "models": ModelSettings,
+            "batch": BatchSettings,
+            "actuals": ActualsSettings,
+            "up": UpSettings,
+        }
         self.refuse_unknown("", document, [*singles, *families, "service"])
         found: dict[str, Any] = {"file": self._file}
         for name, kind in singles.items():
@@ -104,6 +127,7 @@ class _Reader(SectionReader):
             project,
             project=dataclasses.replace(project.project, name=name),
             batch=self._checked(project, document.get("models")),
+            actuals=self._checked_actuals(project),
         )
 
     def _checked(self, project: Project, models: Any) -> dict[str, BatchSettings]:
@@ -133,6 +157,24 @@ class _Reader(SectionReader):
             query = self._query(f"{where} query", batch.query, project.root)
             checked[name] = dataclasses.replace(batch, query=query or batch.query)
         self._refuse_clashes(project.batch)
+        return checked
+
+    def _checked_actuals(self, project: Project) -> dict[str, ActualsSettings]:
+        """Resolve what the sections of true values refer to."""
+        checked, taken = {}, dict[str, str]()
+        for name, actuals in project.actuals.items():
+            where = f"[actuals.{name}]"
+            known = project.deployments
+            if actuals.of not in known:
+                hint = nearest(actuals.of, known)
+                self.find(
+                    f"{where} deployment", f"there is no deployment {actuals.of!r}{hint}; name one"
+                )
+            if taken.setdefault(actuals.of, name) != name:
+                self.find(where, f"{actuals.of} has its true values from {taken[actuals.of]}")
+            self._database(f"{where} source", actuals.source, project.root)
+            query = self._query(f"{where} query", actuals.query, project.root)
+            checked[name] = dataclasses.replace(actuals, query=query or actuals.query)
         return checked
 
     def _check_service(self, project: Project, models: Any) -> None:
@@ -226,5 +268,6 @@ __all__ = [
     "Project",
     "ProjectSettings",
     "ResultsSettings",
+    "environment",
     "load_project",
 ]

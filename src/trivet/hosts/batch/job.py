@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import tenacity
 
+from trivet import owners
 from trivet.current import Ready
 from trivet.errors import IntervalBusy, RunStopped, TransientError, TrivetError
 from trivet.hosts.batch.run import Outcome, Surroundings, Task, attempt
 from trivet.hosts.batch.settings import BatchSettings
 from trivet.hosts.schedule import Interval
-from trivet.results import ledger, owners, retention, tables
+from trivet.results import ledger, retention, tables
 
 log = logging.getLogger("trivet.batch")
 

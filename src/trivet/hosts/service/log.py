@@ -268,6 +268,6 @@ class PredictionWriter:
                 ),
                 now,
             )
-            results.prepare(opened.db, deployment, columns)
+            results.prepare(opened.db, deployment, results.SERVICE, columns)
             opened.lineages[key] = results.lineage(opened.db, deployment, model, now)
         return opened.lineages[key]

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from trivet.hosts.service.batcher import Result, Waiting, places_of
 from trivet.hosts.service.serving import Served
+from trivet.records import plain_text, text_of
 from trivet.results import rows as results
 from trivet.validation import Decoded
 
@@ -89,10 +89,7 @@ def predictions_of(served: Served, number: int, entries: Sequence[Entry]) -> pa.
     for place, name in enumerate(names):
         columns[name] = pa.array([key[place] for key in keys], pa.string())
     for name, column in zip(told.schema.names, told.columns, strict=True):
-        whole_column = pa.concat_arrays(column.chunks)
-        if pa.types.is_string(column.type):  # PostgreSQL keeps no NUL
-            whole_column = pc.replace_substring(whole_column, "\0", "\\0")
-        columns[name] = whole_column
+        columns[name] = results.without_nul(pa.concat_arrays(column.chunks))
     return pa.RecordBatch.from_pydict(columns)
 
 
@@ -113,8 +110,8 @@ def rejects_of(served: Served, deployment: str, entries: Sequence[Entry]) -> pa.
             for row, key in enumerate(_beside(served, waiting)):
                 for p in told.get(start + row, ()):
                     source = msgspec.json.encode(dict(zip(names, key, strict=True))).decode()
-                    reason = _plain_text(p["reason"])
-                    field = _plain_text(p["field"])
+                    reason = plain_text(p["reason"])
+                    field = plain_text(p["field"])
                     about = (field, p["code"], reason, _id(waiting, row), at)
                     found.append((deployment, 0, source, *about))
     columns = list(zip(*found, strict=True)) or [()] * len(results.REJECTS)
@@ -134,7 +131,7 @@ def _beside(served: Served, waiting: Waiting) -> Iterator[Sequence[str | None]]:
     names = served.reader.beside
     if not isinstance(waiting.rows, Decoded):
         for record in waiting.rows:
-            yield [_text(value) for value in record.beside]
+            yield [text_of(value) for value in record.beside]
         return
     carried = waiting.beside
     columns: list[list[Any]] = []
@@ -146,23 +143,4 @@ def _beside(served: Served, waiting: Waiting) -> Iterator[Sequence[str | None]]:
         else:
             columns.append([None] * waiting.count)
     for row in range(waiting.count):
-        yield [_text(column[row]) for column in columns]
-
-
-def _text(value: Any) -> str | None:
-    """Return a key's value as the text that it is kept as."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return _plain_text(value)
-    try:
-        return _plain_text(msgspec.json.encode(value).decode().strip('"'))
-    except (UnicodeEncodeError, RecursionError):
-        return _plain_text(repr(value))
-
-
-def _plain_text(value: str) -> str:
-    """Return a text that any database keeps: without NUL and without halves of characters."""
-    if "\0" in value or not value.isascii():
-        return value.replace("\0", "\\0").encode("utf-8", "replace").decode()
-    return value
+        yield [text_of(column[row]) for column in columns]

@@ -251,17 +251,15 @@ ON CONFLICT (deployment, model_version, model_digest) DO UPDATE SET model_name =
 RETURNING lineage
 
 -- name: create_rows.sqlite
--- Predictions that come row by row: what each is about, its id, when, how long, and its inputs.
+-- Predictions that come row by row; what its host and its deployment add to each is added after.
 CREATE TABLE IF NOT EXISTS {table} (
-    lineage BIGINT NOT NULL, source TEXT NOT NULL, id TEXT NOT NULL, scored_at TEXT NOT NULL,
-    seconds REAL NOT NULL, inputs TEXT NOT NULL
+    lineage BIGINT NOT NULL, source TEXT NOT NULL, id TEXT NOT NULL, scored_at TEXT NOT NULL
 )
 
 -- name: create_rows.postgresql
 CREATE TABLE IF NOT EXISTS {table} (
     lineage BIGINT NOT NULL, source TEXT NOT NULL, id TEXT NOT NULL,
-    scored_at TIMESTAMP WITH TIME ZONE NOT NULL, seconds DOUBLE PRECISION NOT NULL,
-    inputs TEXT NOT NULL
+    scored_at TIMESTAMP WITH TIME ZONE NOT NULL
 )
 
 -- name: index_rows

@@ -12,14 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, mean_squared_error, roc_auc_score
 
-from trivet.monitoring import (
-    MAX_CATEGORIES,
-    NUMERIC_BINS,
-    Profile,
-    Reference,
-    regression_metrics,
-    roc_auc,
-)
+from trivet.monitoring import Profile, Reference, regression_metrics, roc_auc
+from trivet.monitoring.profiles import MAX_CATEGORIES, NUMERIC_BINS
 from trivet.schema import TYPES
 
 relaxed = settings(deadline=None)

@@ -1,4 +1,4 @@
-"""Summaries of columns and measures of quality: pure functions over Arrow and NumPy.
+"""Summaries of columns on the bins of a training sample.
 
 A `Reference` is what a column looked like when the model was trained: its bins and how many rows
 fell into each. A `Profile` counts later rows on the same bins, so that two profiles can be added
@@ -135,39 +135,6 @@ class Profile:
             min(lows, default=None),
             max(highs, default=None),
         )
-
-
-def regression_metrics(actual: npt.ArrayLike, predicted: npt.ArrayLike) -> dict[str, float]:
-    """Return MAE, RMSE and bias (mean of predicted minus actual), in the units of the target.
-
-    NaN with no row.
-    """
-    error = np.asarray(predicted, np.float64) - np.asarray(actual, np.float64)
-    if not error.size:
-        return dict.fromkeys(("mae", "rmse", "bias"), float("nan"))
-    return {
-        "mae": float(np.abs(error).mean()),
-        "rmse": float(np.sqrt(np.square(error).mean())),
-        "bias": float(error.mean()),
-    }
-
-
-def roc_auc(positive: npt.ArrayLike, probability: npt.ArrayLike) -> float:
-    """Return the area under the ROC curve, from the ranks (Mann-Whitney U); NaN with one class.
-
-    Args:
-        positive: Whether each row is of the positive class, shape (n,).
-        probability: The score of the positive class, shape (n,); ties count half.
-    """
-    truth = np.asarray(positive, bool)
-    scores = np.asarray(probability, np.float64)
-    ones, zeros = int(truth.sum()), int((~truth).sum())
-    if not ones or not zeros:
-        return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks = (last - (counts - 1) / 2.0)[inverse]
-    return float((ranks[truth].sum() - ones * (ones + 1) / 2) / (ones * zeros))
 
 
 def _edges(numbers: Floats) -> Floats:
