@@ -89,7 +89,7 @@ class _Columns:
 
     def decoded(self) -> Decoded:
         columns: Any = zip(*self.rows, strict=True) if self.rows else [()] * 7
-        return Decoded(*columns, self.bad)
+        return Decoded(*[*columns, self.bad])
 
 
 class CloudEvents:
