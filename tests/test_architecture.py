@@ -37,8 +37,10 @@ LAYERS: list[dict[str, set[str]]] = [
         "formats": {"errors", "schema", "validation"},
         "manifest": {"errors", "monitoring", "schema"},
         "parity": {"contract", "errors", "manifest", "schema", "validation"},
+        "foreign": {"errors", "formats", "manifest"},
         "artifacts": {
             "errors",
+            "foreign",
             "formats",
             "manifest",
             "monitoring",
@@ -67,7 +69,10 @@ LAYERS: list[dict[str, set[str]]] = [
             "statements",
         },
     },
-    {"current": {"artifacts", "contract", "errors", "formats", "monitoring"}},
+    {
+        "current": {"artifacts", "contract", "errors", "formats", "monitoring"},
+        "promotion": {"artifacts", "errors", "formats", "manifest", "schema"},
+    },
     {
         "hosts.schedule": {"errors"},
         "hosts.keys": {"errors"},

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import actuals, batch, check, history, service, up
+from trivet.cli import actuals, batch, check, history, model, service, up
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -48,6 +48,7 @@ for _command in (
     up.up,
     up.status,
     check.check,
+    model.model,
     actuals.actuals,
     history.runs,
     history.rejects,

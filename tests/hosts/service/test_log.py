@@ -190,7 +190,9 @@ def test_a_new_version_may_answer_more(results_url: str) -> None:
 def test_columns_that_clash_are_named(results_url: str) -> None:
     with open_results(results_url) as db:
         with pytest.raises(ResultsError, match="column 'inputs' has the name of a column that"):
-            rows.prepare(db, "service-m", rows.SERVICE, pa.schema([pa.field("inputs", pa.string())]))
+            rows.prepare(
+                db, "service-m", rows.SERVICE, pa.schema([pa.field("inputs", pa.string())])
+            )
         rows.prepare(db, "service-m", rows.SERVICE, pa.schema([pa.field("y", pa.float64())]))
         with pytest.raises(ResultsError, match=r"'y' of predictions_service_m is .*give the model"):
             rows.prepare(db, "service-m", rows.SERVICE, pa.schema([pa.field("y", pa.string())]))
