@@ -109,8 +109,22 @@ LAYERS: list[dict[str, set[str]]] = [
         },
         "up.settings": set(),
     },
+    {"dashboard": {"errors", "hosts.schedule", "monitoring", "results"}},
+    {
+        "actions": {
+            "brokers",
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "owners",
+            "results",
+            "schema",
+        }
+    },
     {
         "settings": {
+            "actions",
+            "dashboard",
             "databases",
             "durations",
             "errors",

@@ -13,7 +13,17 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import actuals, batch, check, history, model, service, up
+from trivet.cli import (
+    actions,
+    actuals,
+    batch,
+    check,
+    dashboard,
+    history,
+    model,
+    service,
+    up,
+)
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
@@ -47,9 +57,12 @@ for _command in (
     service.serve,
     up.up,
     up.status,
+    actions.act,
+    actions.actions,
     check.check,
     model.model,
     actuals.actuals,
+    dashboard.dashboard,
     history.runs,
     history.rejects,
     history.results,

@@ -113,9 +113,13 @@ def backfill(
 def schedule(context: click.Context, names: tuple[str, ...], once: bool) -> None:
     """Run what is due of all batch deployments, or of those named, until told to stop.
 
+    The actions that follow them act on each interval that is published.
+
     SIGTERM or Ctrl-C ends it cleanly: an interval under way is given back and runs again at the
     next start.
     """
+    from trivet.actions.following import following
+    from trivet.cli.actions import followers_of
     from trivet.hosts.batch.scheduler import run_schedule
 
     with reporting(context) as reporter, wiring.stopping_on_signals() as stop:
@@ -124,6 +128,13 @@ def schedule(context: click.Context, names: tuple[str, ...], once: bool) -> None
         if not chosen:
             raise click.UsageError(f"{project.file} has no [batch.NAME] section to schedule")
         jobs = [wiring.job_of(project, name, stop, reporter.progress) for name in chosen]
+        acting = followers_of(project, chosen, stop)
+
+        def ended(job: Job, result: Result) -> None:
+            reporter.ended(job, result)
+            for each in acting:
+                if each.after == job.settings.name:
+                    each.wake()
 
         def run() -> int:
             since = dt.datetime.now(dt.UTC)
@@ -131,7 +142,9 @@ def schedule(context: click.Context, names: tuple[str, ...], once: bool) -> None
                 job.register()
             if not once:
                 _say_ready(jobs)
-            return run_schedule(jobs, since=since, stop=stop, once=once, told=reporter.ended)
+            with following([] if once else acting, stop):
+                failed = run_schedule(jobs, since=since, stop=stop, once=once, told=ended)
+            return failed + (sum(not each.look() for each in acting) if once else 0)
 
         failed = wiring.aside(run)
     if once and failed:

@@ -21,6 +21,8 @@ import click
 from trivet.cli.exits import INTERRUPTED
 
 if TYPE_CHECKING:
+    from trivet.actions.action import Action
+    from trivet.brokers.base import Broker
     from trivet.current import Source
     from trivet.hosts.batch.job import Job
     from trivet.hosts.batch.run import Progress
@@ -72,6 +74,33 @@ def job_of(
         progress=progress,
     )
     return Job(settings, InUse(source_of(project.models[settings.model]), project.root), around)
+
+
+def action_of(project: Project, name: str, stop: threading.Event) -> Action:
+    """Wire an action to the deployment that it follows and to its databases."""
+    from trivet.actions.action import Action, Surroundings
+
+    settings = project.action[pick(project.action, name, "action")]
+    batch = project.batch[settings.after]
+    around = Surroundings(
+        root=project.root,
+        project=project.project.name,
+        results=project.results.url,
+        source=settings.source or batch.source,
+        calendar=batch.calendar,
+        delay=batch.delay,
+        clock=lambda: dt.datetime.now(dt.UTC),
+        stop=stop,
+        broker=lambda: broker_of(project),
+    )
+    return Action(settings, around)
+
+
+def broker_of(project: Project) -> Broker:
+    """Connect to the project's broker."""
+    from trivet.errors import SettingsError
+
+    raise SettingsError(f"{project.file}: [broker]: url is missing; write the broker's")
 
 
 def source_of(settings: ModelSettings, version: str | None = None) -> Source:

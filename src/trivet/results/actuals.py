@@ -124,7 +124,7 @@ def pull(
             f"({', '.join(known.key)}); name one for each"
         )
     db.execute(named("stage_actuals", db.dialect.name))
-    rows = usable = 0
+    rows = unusable = 0
     fields = [] if _is_class(settings, known) else [
         Field(name=settings.value, type="float64", nullable=True)
     ]  # fmt: skip
@@ -137,12 +137,12 @@ def pull(
             for batch, _ in source.stream(settings.query, parameters, Schema(fields)):
                 rows += batch.num_rows
                 truths = _truths(batch, settings, key, interval, now)
-                usable += truths.num_rows
-                _store(db, truths)
+                unusable += batch.num_rows - truths.num_rows
+                _store(db, _last_of_each_key(truths))
     except (QueryError, ResultsError) as error:
         raise type(error)(f"{where} query: {error}") from error
-    _done(db, known, interval, bounds, now, Pulled(rows, rows - usable))
-    return Pulled(rows, rows - usable)
+    _done(db, known, interval, bounds, now, Pulled(rows, unusable))
+    return Pulled(rows, unusable)
 
 
 def pulls(db: Connection, deployment: str) -> list[dict[str, Any]]:
@@ -180,7 +180,7 @@ def _truths(
     interval: dt.datetime,
     now: dt.datetime,
 ) -> pa.RecordBatch:
-    """Return the usable rows as they are kept; of a key that comes twice, the last."""
+    """Return the rows that have a key and a value, as they are kept."""
     texts = key_texts(batch, key)
     value = batch.column(settings.value)
     number, label = _values(value, settings.value)
@@ -197,10 +197,13 @@ def _truths(
         schema=_ACTUALS,
     )
     told = pc.or_(number.is_valid(), label.is_valid())
-    usable = whole.filter(pc.and_(texts.is_valid(), told))
-    table = pa.table({"row_key": usable.column("row_key"), "place": range(usable.num_rows)})
+    return whole.filter(pc.and_(texts.is_valid(), told))
+
+
+def _last_of_each_key(truths: pa.RecordBatch) -> pa.RecordBatch:
+    table = pa.table({"row_key": truths.column("row_key"), "place": range(truths.num_rows)})
     last = table.group_by("row_key", use_threads=False).aggregate([("place", "max")])
-    return usable.take(last["place_max"].combine_chunks())
+    return truths.take(last["place_max"].combine_chunks())
 
 
 def _values(value: pa.Array, name: str) -> tuple[pa.Array, pa.Array]:

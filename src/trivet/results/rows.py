@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trivet.contract import Model
 from trivet.databases import Connection
 from trivet.errors import QueryError, ResultsError
+from trivet.results.ledger import Lineage
+from trivet.results.profiles import Counted, add_profiles
 from trivet.results.statements import identifier, named, with_names
 from trivet.results.tables import columns_of, show, sql_type, table_of, view_of
 from trivet.schema import type_name
@@ -64,7 +66,7 @@ def deployment_of(model: str) -> str:
     return f"service-{model}"
 
 
-def lineage(db: Connection, deployment: str, model: Model, now: dt.datetime) -> int:
+def lineage(db: Connection, deployment: str, model: Lineage, now: dt.datetime) -> int:
     """Return the number under which a version of a model is known in a deployment."""
     with db.transaction():
         found = db.rows(
@@ -135,7 +137,11 @@ def _widened(db: Connection, deployment: str, wanted: Mapping[str, str]) -> dict
 
 
 def append(
-    db: Connection, deployment: str, predictions: pa.RecordBatch, rejects: pa.RecordBatch
+    db: Connection,
+    deployment: str,
+    predictions: pa.RecordBatch,
+    rejects: pa.RecordBatch,
+    counted: Counted | None = None,
 ) -> int:
     """Add rows in one short transaction; return how many of them were there already.
 
@@ -144,12 +150,21 @@ def append(
         deployment: Whose rows.
         predictions: The columns of `FIXED` and those given to `prepare`.
         rejects: Rows of the schema `REJECTS`.
+        counted: What the rows add to the profiles of their hours.
     """
-    return write(db, deployment, predictions, lambda: db.append("trivet_rejects", rejects))
+
+    def beside() -> None:
+        db.append("trivet_rejects", rejects)
+
+    return write(db, deployment, predictions, beside, counted)
 
 
 def write(
-    db: Connection, deployment: str, predictions: pa.RecordBatch, beside: Callable[[], None]
+    db: Connection,
+    deployment: str,
+    predictions: pa.RecordBatch,
+    beside: Callable[[], None],
+    counted: Counted | None = None,
 ) -> int:
     """Add predictions in one short transaction; return how many of them were there already.
 
@@ -161,29 +176,47 @@ def write(
         deployment: Whose rows.
         predictions: The columns of `FIXED` and those given to `prepare`.
         beside: What else belongs to the transaction; it may be called twice.
+        counted: What the rows add to the profiles of their hours.
     """
     try:
         with db.transaction():
             beside()
             db.append(table_of(deployment), predictions)
+            if counted is not None:
+                add_profiles(db, deployment, predictions, counted)
             return 0
     except QueryError:
         with db.transaction():
             beside()
-            return _insert_new(db, deployment, predictions)
+            moved = _insert_new(db, deployment, predictions)
+            if counted is not None:
+                new = replace(counted, inputs=counted.inputs.take(moved))
+                add_profiles(db, deployment, predictions.take(moved), new)
+            return int(predictions.num_rows - len(moved))
 
 
-def _insert_new(db: Connection, deployment: str, predictions: pa.RecordBatch) -> int:
-    """Add those predictions that are not there, by way of a table of this connection's own."""
+def _insert_new(db: Connection, deployment: str, predictions: pa.RecordBatch) -> pa.Array:
+    """Add those predictions that are not there, by way of a table of this connection's own.
+
+    Returns:
+        Their places.
+    """
     dialect = db.dialect.name
     table, staging = identifier(table_of(deployment)), identifier(_staging(deployment))
     columns = ", ".join(identifier(name) for name in predictions.schema.names)
     db.append(_staging(deployment), predictions, temporary=True)
     moved = db.rows(
         with_names("insert_staged", dialect, table=table, staging=staging, columns=columns)
-    ).num_rows
+    )
     db.execute(with_names("empty_staging", dialect, staging=staging))
-    return int(predictions.num_rows - moved)
+    new = set(zip(moved["source"].to_pylist(), moved["id"].to_pylist(), strict=True))
+    places = []
+    rows = zip(*(predictions.column(name).to_pylist() for name in ("source", "id")), strict=True)
+    for place, row in enumerate(rows):
+        if row in new:  # of a row that comes twice at once, the first one was moved
+            new.remove(row)
+            places.append(place)
+    return pa.array(places, pa.int64())
 
 
 def without_nul(column: pa.Array) -> pa.Array:

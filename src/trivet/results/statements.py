@@ -15,9 +15,9 @@ from trivet.statements import statements_of
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]{0,62}")
 
 
-def named(name: str, dialect: str) -> str:
-    """Return a statement, in a dialect's own form where there is one."""
-    statements = statements_of("trivet.results")
+def named(name: str, dialect: str, package: str = "trivet.results") -> str:
+    """Return a statement of a package, in a dialect's own form where there is one."""
+    statements = statements_of(package)
     return statements.get(f"{name}.{dialect}") or statements[name]
 
 

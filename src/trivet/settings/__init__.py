@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from trivet.actions.settings import ActionSettings
+from trivet.dashboard.settings import ChartSettings, DashboardSettings
 from trivet.databases import dialects, redact
 from trivet.errors import SettingsError, TrivetError
 from trivet.hosts.batch.settings import BatchSettings
@@ -39,7 +41,9 @@ class Project:
         models: ``[models.NAME]`` by name.
         batch: ``[batch.NAME]`` by name.
         service: ``[service]``, if there is one.
+        action: ``[action.NAME]`` by name.
         actuals: ``[actuals.NAME]`` by name.
+        dashboard: ``[dashboard]`` with its charts.
         up: ``[up.NAME]`` by name.
     """
 
@@ -49,7 +53,9 @@ class Project:
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     batch: Mapping[str, BatchSettings] = field(default_factory=dict)
     service: ServiceSettings | None = None
+    action: Mapping[str, ActionSettings] = field(default_factory=dict)
     actuals: Mapping[str, ActualsSettings] = field(default_factory=dict)
+    dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     up: Mapping[str, UpSettings] = field(default_factory=dict)
 
     @property
@@ -110,8 +116,9 @@ class _Reader(SectionReader):
             "batch": BatchSettings,
             "actuals": ActualsSettings,
             "up": UpSettings,
+            "action": ActionSettings,
         }
-        self.refuse_unknown("", document, [*singles, *families, "service"])
+        self.refuse_unknown("", document, [*singles, *families, "service", "dashboard"])
         found: dict[str, Any] = {"file": self._file}
         for name, kind in singles.items():
             value = self.section(f"[{name}]", kind, document.get(name, {}))
@@ -120,6 +127,8 @@ class _Reader(SectionReader):
             found["service"] = self.section("[service]", ServiceSettings, document["service"])
         for name, kind in families.items():
             found[name] = dict(self.family(name, kind, document.get(name, {})))
+        if dashboard := self._dashboard(document.get("dashboard", {})):
+            found["dashboard"] = dashboard
         project = Project(**found)
         self._check_service(project, document.get("models"))
         name = project.project.name or self._file.absolute().parent.name
@@ -127,8 +136,25 @@ class _Reader(SectionReader):
             project,
             project=dataclasses.replace(project.project, name=name),
             batch=self._checked(project, document.get("models")),
+            action=self._checked_actions(project, document.get("batch")),
             actuals=self._checked_actuals(project),
         )
+
+    def _dashboard(self, parts: Any) -> DashboardSettings | None:
+        """Read the section of the dashboard, and those of its charts with their queries."""
+        own = (
+            {k: v for k, v in parts.items() if k != "charts"} if isinstance(parts, dict) else parts
+        )
+        written = parts.get("charts", {}) if isinstance(parts, dict) else {}
+        charts = {}
+        for name, chart in self.family("dashboard.charts", ChartSettings, written):
+            where, root = f"[dashboard.charts.{name}]", self._file.parent
+            query = self._query(f"{where} query", chart.query, root)
+            spec = self._text(f"{where} spec", chart.spec, root, ".json", "a specification")
+            charts[name] = dataclasses.replace(
+                chart, query=query or chart.query, spec=chart.spec if spec is None else spec
+            )
+        return self.section("[dashboard]", DashboardSettings, own, charts=charts)
 
     def _checked(self, project: Project, models: Any) -> dict[str, BatchSettings]:
         """Resolve what the batch sections refer to."""
@@ -157,6 +183,28 @@ class _Reader(SectionReader):
             query = self._query(f"{where} query", batch.query, project.root)
             checked[name] = dataclasses.replace(batch, query=query or batch.query)
         self._refuse_clashes(project.batch)
+        return checked
+
+    def _checked_actions(self, project: Project, batches: Any) -> dict[str, ActionSettings]:
+        """Resolve what the action sections refer to."""
+        batches = batches if isinstance(batches, dict) else {}
+        checked = {}
+        for name, action in project.action.items():
+            where = f"[action.{name}]"
+            if action.after not in batches:
+                hint = nearest(action.after, batches)
+                self.find(f"{where} after", f"there is no [batch.{action.after}]{hint}; add it")
+            if action.source:
+                self._database(f"{where} source", action.source, project.root)
+            texts = {
+                key: self._query(f"{where} {key}", getattr(action, key), project.root)
+                for key in ("select", "contacts", "suppress")
+            }
+            texts["template"] = self._text(
+                f"{where} template", action.template, project.root, ".md", "a text"
+            )
+            found: dict[str, Any] = {key: text for key, text in texts.items() if text}
+            checked[name] = dataclasses.replace(action, **found)
         return checked
 
     def _checked_actuals(self, project: Project) -> dict[str, ActualsSettings]:
@@ -219,19 +267,23 @@ class _Reader(SectionReader):
 
     def _query(self, where: str, text: str, root: Path) -> str | None:
         """Return the query, read from its file if that is what the text names."""
-        if "\n" in text or not text.endswith(".sql"):
+        return self._text(where, text, root, ".sql", "a SELECT")
+
+    def _text(self, where: str, text: str, root: Path, suffix: str, what: str) -> str | None:
+        """Return a text, read from its file if that is what it names."""
+        if "\n" in text or not text.endswith(suffix):
             return text
         path = root / text
         try:
-            query = path.read_text(encoding="utf-8")
+            found = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            self.find(where, f"there is no file {path}; write it, or the SELECT itself here")
+            self.find(where, f"there is no file {path}; write it, or {what} here")
         except (OSError, ValueError) as error:
             self.find(where, f"{path} cannot be read: {error}")
         else:
-            if query.strip():
-                return query
-            self.find(where, f"{path} is empty; write a SELECT into it")
+            if found.strip():
+                return found
+            self.find(where, f"{path} is empty; write {what} into it")
         return None
 
     def _refuse_clashes(self, names: Iterable[str]) -> None:

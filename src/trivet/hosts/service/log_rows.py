@@ -41,8 +41,10 @@ def columns_of(served: Served) -> pa.Schema:
     return pa.schema(keys + [pa.field(f.name, f.arrow.type) for f in served.model.outputs])
 
 
-def predictions_of(served: Served, number: int, entries: Sequence[Entry]) -> pa.RecordBatch:
-    """Put the good rows of some batches into the columns of their table."""
+def predictions_of(
+    served: Served, number: int, entries: Sequence[Entry]
+) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Put the good rows of some batches into the columns of their table, beside their inputs."""
     ids: list[str] = []
     keys: list[Sequence[str | None]] = []
     seconds: list[float] = []
@@ -69,7 +71,8 @@ def predictions_of(served: Served, number: int, entries: Sequence[Entry]) -> pa.
         inputs.append(result.inputs if chosen is None else result.inputs.take(chosen))
         outputs.append(result.predictions if chosen is None else result.predictions.take(chosen))
     names = served.reader.beside
-    table = pa.Table.from_batches(inputs).to_pydict()
+    whole_inputs = pa.concat_batches(inputs)
+    table = whole_inputs.to_pydict()
     encode = msgspec.json.Encoder().encode
     asked = [
         encode(dict(zip(table, row, strict=True))).decode()
@@ -90,7 +93,7 @@ def predictions_of(served: Served, number: int, entries: Sequence[Entry]) -> pa.
         columns[name] = pa.array([key[place] for key in keys], pa.string())
     for name, column in zip(told.schema.names, told.columns, strict=True):
         columns[name] = results.without_nul(pa.concat_arrays(column.chunks))
-    return pa.RecordBatch.from_pydict(columns)
+    return pa.RecordBatch.from_pydict(columns), whole_inputs
 
 
 def rejects_of(served: Served, deployment: str, entries: Sequence[Entry]) -> pa.RecordBatch:

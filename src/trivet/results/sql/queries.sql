@@ -289,10 +289,10 @@ DROP TABLE IF EXISTS {staging}
 CREATE TEMPORARY TABLE {staging} AS SELECT * FROM {table} WHERE 1 = 0
 
 -- name: insert_staged
--- Move the staged rows over, leaving out those that are there already; one line a row moved.
+-- Move the staged rows over, leaving out those that are there already; tell those that were moved.
 INSERT INTO {table} ({columns}) SELECT {columns} FROM {staging} WHERE 1 = 1
 ON CONFLICT DO NOTHING
-RETURNING 1 AS moved
+RETURNING source, id
 
 -- name: empty_staging
 DELETE FROM {staging}

@@ -1,0 +1,8 @@
+"""The pages, in the order of the menu: a module each, with a template of the same name."""
+
+from __future__ import annotations
+
+from trivet.dashboard.ask import Page
+from trivet.dashboard.pages import overview
+
+PAGES: tuple[Page, ...] = (overview.PAGE,)
