@@ -176,8 +176,8 @@ TASKS = {
 }
 
 
-def train(task: Task, rides: pa.RecordBatch, scratch: Path) -> RideModel:
-    """Learn the map and the trees."""
+def train(task: Task, rides: pa.RecordBatch, scratch: Path, share: float = 1.0) -> RideModel:
+    """Learn the map and the trees; with a share of them only, sooner and worse."""
     minutes = numbers(rides, "minutes")
     zones = ZoneMap.fit(rides["pickup_zone"].to_numpy(), rides["dropoff_zone"].to_numpy(), minutes)
     table = features(rides, zones, task.kind.facts)
@@ -187,7 +187,8 @@ def train(task: Task, rides: pa.RecordBatch, scratch: Path) -> RideModel:
     for path, trees in zip(paths, task.trees, strict=True):
         data = lightgbm.Dataset(matrix, truth, feature_name=table.schema.names)
         parameters = PARAMETERS | dict(trees.changes)
-        lightgbm.train(parameters, data, num_boost_round=trees.rounds).save_model(path)
+        rounds = max(1, round(share * trees.rounds))
+        lightgbm.train(parameters, data, num_boost_round=rounds).save_model(path)
     return task.kind(zones, paths)
 
 
@@ -230,12 +231,13 @@ def save(
     version: str,
     known: pa.RecordBatch,
     later: pa.RecordBatch,
+    share: float = 1.0,
 ) -> dict[str, float]:
     """Train one model, measure it and save it; return its figures."""
     task = TASKS[name]
     known, later = task.rides(known), task.rides(later)
     with tempfile.TemporaryDirectory() as scratch:
-        model = train(task, known, Path(scratch))
+        model = train(task, known, Path(scratch), share)
         found = measure(task, model, known, later)
         # The sample becomes the reference that drift is measured against.
         rows = np.random.default_rng(1).choice(known.num_rows, SAMPLE_ROWS, replace=False)
@@ -265,6 +267,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--from", dest="first", type=month, default=month(FROM))
     parser.add_argument("--until", type=month, default=month(UNTIL), help="excluded")
     parser.add_argument("--test-until", type=month, default=month(TEST_UNTIL), help="excluded")
+    parser.add_argument("--trees", type=float, default=1.0, help="share of the trees, for a try")
     arguments = parser.parse_args(words)
     if unknown := set(arguments.names) - set(TASKS):
         parser.error(f"there is no model {', '.join(sorted(unknown))}; known: {', '.join(TASKS)}")
@@ -280,7 +283,7 @@ def main(words: Sequence[str] | None = None) -> None:
         f"{'model':<17}{'predicts':<9}{'RMSE':>6}{'MAE':>6}{'bias':>7}  baseline MAE   in range"
     )
     for name in arguments.names or TASKS:
-        found = save(name, arguments.models, arguments.version, known, later)
+        found = save(name, arguments.models, arguments.version, known, later, arguments.trees)
         covered = f"{found['coverage']:>7.0%} of {found['range']:.1f}" if "coverage" in found else ""
         print(
             f"{name:<17}{TASKS[name].unit:<9}{found['rmse']:>6.2f}{found['mae']:>6.2f}"

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -26,6 +28,11 @@ from backend.storage import Database
 
 DATA = Path(__file__).parents[1] / "data"
 _CONNECTIONS = 32
+
+# The HTTP client looks for this library several times a request; looking for one that is not
+# installed means searching the disk each time, longer than the request itself takes.
+if importlib.util.find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 
 def arguments() -> argparse.Namespace:
