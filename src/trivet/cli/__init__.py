@@ -63,6 +63,7 @@ for _command in (
     model.model,
     actuals.actuals,
     dashboard.dashboard,
+    dashboard.report,
     history.runs,
     history.rejects,
     history.results,

@@ -24,6 +24,7 @@ from starlette.routing import Route
 from trivet.dashboard import access, assets, words
 from trivet.dashboard.ask import Ask, NotThere, Page, deployment_path
 from trivet.dashboard.live import Watch
+from trivet.dashboard.own import own_pages
 from trivet.dashboard.pages import PAGES
 from trivet.dashboard.settings import DashboardSettings
 from trivet.dashboard.source import Source
@@ -72,6 +73,8 @@ class _Dashboard:
         self._around = around
         self._assets = assets.load(around.bundle)
         self._templates = environment(self._assets)
+        self._menu = [(page.title, page.path) for page in around.pages if page.menu]
+        self._menu += own_pages(around.settings)
         self._watch = Watch(around.source.marker, around.settings.refresh.total_seconds())
         routes = [Route(page.path, self._endpoint(page), name=page.name) for page in around.pages]
         routes += [
@@ -116,6 +119,15 @@ class _Dashboard:
             marker = ask.source.marker()
             shown = page.content(ask)
             known = ask.deployments()
+            html = self._render(
+                f"{page.name}.html",
+                request,
+                page=page,
+                ask=ask,
+                marker=marker,
+                known=known,
+                **shown,
+            )
         except NotThere as error:
             return self._told(request, "Not there", str(error), 404)
         except TrivetError as error:
@@ -125,15 +137,6 @@ class _Dashboard:
             return self._told(
                 request, "Something is wrong in the dashboard", "Its log has the reason.", 500
             )
-        html = self._render(
-            f"{page.name}.html",
-            request,
-            page=page,
-            ask=ask,
-            marker=marker,
-            known=known,
-            **shown,
-        )
         return _tagged(request, html)
 
     def _unwell(self, request: Request, error: TrivetError) -> Response:
@@ -198,7 +201,8 @@ class _Dashboard:
         shown.setdefault("marker", "")
         return self._templates.get_template(template).render(
             project=self._around.project,
-            menu=[page for page in self._around.pages if page.menu],
+            menu=self._menu,
+            address=request.url.path,
             user=getattr(request.state, "user", ""),
             now=dt.datetime.now(dt.UTC),
             **shown,

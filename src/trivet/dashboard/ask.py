@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
+from trivet.dashboard.charts import Chart
 from trivet.dashboard.settings import DashboardSettings
 from trivet.dashboard.source import Source
 
@@ -111,12 +112,20 @@ class Span:
         # A little past the newest, so that it is inside.
         return cls(end - dt.timedelta(days=days), end + dt.timedelta(microseconds=1), choice)
 
+    @staticmethod
+    def choices(length: dt.timedelta | None) -> list[str]:
+        """Return the spans to offer where one period is so long."""
+        least = 2 * (length or dt.timedelta())
+        return [
+            name for name, days in _DAYS.items() if not days or dt.timedelta(days=days) >= least
+        ]
+
     @property
     def is_whole(self) -> bool:
         """Whether it has neither beginning nor end."""
         return (self.since, self.until) == EVER
 
-    def bounds(self) -> dict[str, dt.datetime]:
+    def bounds(self) -> dict[str, Any]:
         """Return it as parameters of a statement."""
         return {"since": self.since, "until": self.until}
 
@@ -185,6 +194,7 @@ class Page:
         menu: Whether the menu leads to it.
         glances: Figures for the overview, by deployment.
         attention: What needs a look.
+        report: Charts for the report of a deployment over a span.
     """
 
     name: str
@@ -194,6 +204,7 @@ class Page:
     menu: bool = True
     glances: Callable[[Ask], Mapping[str, list[Glance]]] | None = None
     attention: Callable[[Ask], list[Attention]] | None = None
+    report: Callable[[Ask, Mapping[str, Any], Span], list[Chart]] | None = None
 
 
 def deployment_path(name: str) -> str:

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from trivet.dashboard.ask import Page
-from trivet.dashboard.pages import overview
+from trivet.dashboard.pages import charts, deployment, overview, rejects, run, runs
 
-PAGES: tuple[Page, ...] = (overview.PAGE,)
+PAGES: tuple[Page, ...] = (
+    overview.PAGE,
+    deployment.PAGE,
+    runs.PAGE,
+    run.PAGE,
+    rejects.PAGE,
+    charts.PAGE,
+)
