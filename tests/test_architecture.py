@@ -136,7 +136,18 @@ LAYERS: list[dict[str, set[str]]] = [
         }
     },
     {
-        "up": {"errors", "hosts.service", "settings", "up.settings"},
+        "compare": {
+            "artifacts",
+            "databases",
+            "errors",
+            "hosts.batch",
+            "hosts.schedule",
+            "monitoring",
+            "results",
+            "scoring",
+            "validation",
+        },
+        "up": {"dashboard", "errors", "hosts.service", "settings", "up.settings"},
         "check": {
             "artifacts",
             "contract",

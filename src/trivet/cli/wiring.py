@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import difflib
 import logging
@@ -108,6 +109,16 @@ def source_of(settings: ModelSettings, version: str | None = None) -> Source:
     from trivet.current import Source
 
     return Source(settings.name, settings.uri, version, settings.trust, settings.threads)
+
+
+def versioned(settings: ModelSettings, version: str) -> Source:
+    """Return where a version of a model of the project comes from, whichever one its uri names."""
+    uri, registry = settings.uri, settings.uri.startswith("models:/")
+    if registry and "@" not in uri:  # models:/NAME/VERSION
+        uri = uri.rpartition("/")[0] + "@"
+    elif not registry:
+        uri = uri.partition("@")[0]
+    return source_of(dataclasses.replace(settings, uri=uri), version)
 
 
 def service_plan(project: Project, settings: ServiceSettings, counts: Path, *, json: bool) -> Plan:
