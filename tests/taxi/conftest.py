@@ -9,3 +9,11 @@ import pytest
 
 TAXI = Path(__file__).parents[2] / "examples" / "taxi"
 sys.path.insert(0, str(TAXI))
+
+
+@pytest.fixture(scope="session")
+def quick_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a store with all models, each of a few trees."""
+    from support.taxi_app import train
+
+    return train(tmp_path_factory.mktemp("store"))
