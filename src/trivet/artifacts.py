@@ -28,6 +28,7 @@ from trivet.errors import (
     ModelNotFound,
     UntrustedModel,
 )
+from trivet.formats._contributions import fields as reasons
 from trivet.foreign import of_class, of_mlflow
 from trivet.manifest import FILE_NAME, Manifest, checksum
 from trivet.samples import as_batch, learn, settle
@@ -95,6 +96,7 @@ def save(
     target: npt.ArrayLike | None = None,
     metrics: Mapping[str, float] | None = None,
     description: str = "",
+    contributions: int = 0,
 ) -> Path:
     """Write a model into a store, ready for `load`.
 
@@ -110,6 +112,7 @@ def save(
         target: The true values of the sample's rows, shape (n,).
         metrics: Figures of your own (a holdout's, say); they win over those of the sample.
         description: One line for people.
+        contributions: So many reasons are told with each prediction (LightGBM, XGBoost).
 
     Returns:
         The version's directory. The first version of a name becomes the current one.
@@ -136,8 +139,8 @@ def save(
     format_name, module = formats.of(model)
     rows = None if sample is None else as_batch(sample)
     told = module.signature(model)
-    settled = settle((told.inputs, told.outputs), inputs, outputs, rows, name)
-    spec = formats.Spec(*settled)
+    taken, given = settle((told.inputs, told.outputs), inputs, outputs, rows, name)
+    spec = formats.Spec(taken, Schema([*given, *reasons(contributions)]))
     with _drafted(place) as draft:
         artifact = module.write(model, draft)
         predictor = module.read(draft / artifact, spec)

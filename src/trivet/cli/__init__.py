@@ -16,6 +16,7 @@ import click
 from trivet.cli import (
     actions,
     actuals,
+    alerts,
     batch,
     check,
     compare,
@@ -23,6 +24,7 @@ from trivet.cli import (
     history,
     model,
     service,
+    stream,
     up,
 )
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
@@ -56,6 +58,9 @@ for _command in (
     batch.backfill,
     batch.schedule,
     service.serve,
+    stream.consume,
+    stream.dead,
+    stream.asyncapi,
     up.up,
     up.status,
     actions.act,
@@ -64,6 +69,7 @@ for _command in (
     model.model,
     compare.compare,
     actuals.actuals,
+    alerts.alerts,
     dashboard.dashboard,
     dashboard.report,
     history.runs,

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from trivet.cli import wiring
+from trivet.cli.alerts import limits_of
 from trivet.cli.reporting import reporting
 
 
@@ -45,6 +46,8 @@ def dashboard(context: click.Context, port: int | None, as_of: str | None) -> No
         settings=settings,
         bundle=bundle(),
         clock=lambda: moment or dt.datetime.now(dt.UTC),
+        alerts=project.alerts,
+        limits=limits_of(project),
     )
     try:
         listening = bind(settings.host, settings.port)

@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from trivet.alerts.facts import Limits
+from trivet.alerts.settings import AlertSettings
 from trivet.dashboard import access, assets, words
 from trivet.dashboard.ask import Ask, NotThere, Page, deployment_path
 from trivet.dashboard.live import Watch
@@ -53,6 +55,8 @@ class Surroundings:
         bundle: The script that defines ``vegaEmbed``.
         clock: Returns the moment that freshness is judged by.
         pages: The pages.
+        alerts: ``[alerts]``.
+        limits: Limits of measures by deployment.
     """
 
     project: str
@@ -61,6 +65,8 @@ class Surroundings:
     bundle: Path
     clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
     pages: Sequence[Page] = PAGES
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    limits: Limits = field(default_factory=dict)
 
 
 def create_app(around: Surroundings) -> Starlette:
@@ -111,6 +117,8 @@ class _Dashboard:
             source=self._around.source,
             settings=self._around.settings,
             now=self._around.clock(),
+            alerts=self._around.alerts,
+            limits=self._around.limits,
             address=request.url.path,
             path=request.path_params,
             query={k: v[:_LONGEST_FILTER] for k, v in request.query_params.items()},

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
+from trivet.alerts.facts import Limits
+from trivet.alerts.settings import AlertSettings
 from trivet.dashboard.charts import Chart
 from trivet.dashboard.settings import DashboardSettings
 from trivet.dashboard.source import Source
+from trivet.results.asking import Rows
 
 State = Literal["good", "note", "warn", "bad", "none"]
 
@@ -36,6 +39,8 @@ class Ask:
         address: The page's path.
         path: The parts of the path that name something.
         query: The filters.
+        alerts: ``[alerts]``: what is too much.
+        limits: Limits of measures by deployment.
     """
 
     source: Source
@@ -44,6 +49,13 @@ class Ask:
     address: str = "/"
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    limits: Limits = field(default_factory=dict)
+
+    def results(self, name: str, /, *, table: str = "", **parameters: Any) -> Rows:
+        """Return the rows of a statement on the results that the command line asks too."""
+        names = {"table": table} if table else {}
+        return self.source.named_rows(name, names, package="trivet.results", **parameters)
 
     def get(self, name: str, otherwise: str = "") -> str:
         """Return a filter's value."""

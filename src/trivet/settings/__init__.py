@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trivet.actions.settings import ActionSettings
+from trivet.alerts.settings import AlertSettings
 from trivet.dashboard.settings import ChartSettings, DashboardSettings
 from trivet.databases import dialects, redact
 from trivet.errors import SettingsError, TrivetError
@@ -51,6 +52,7 @@ class Project:
         stream: ``[stream.NAME]`` by name.
         action: ``[action.NAME]`` by name.
         actuals: ``[actuals.NAME]`` by name.
+        alerts: ``[alerts]``.
         dashboard: ``[dashboard]`` with its charts.
         up: ``[up.NAME]`` by name.
     """
@@ -65,6 +67,7 @@ class Project:
     stream: Mapping[str, StreamSettings] = field(default_factory=dict)
     action: Mapping[str, ActionSettings] = field(default_factory=dict)
     actuals: Mapping[str, ActualsSettings] = field(default_factory=dict)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     up: Mapping[str, UpSettings] = field(default_factory=dict)
 
@@ -123,6 +126,7 @@ class _Reader(SectionReader):
         singles = {
             "project": ProjectSettings,
             "results": ResultsSettings,
+            "alerts": AlertSettings,
             "broker": BrokerSettings,
         }
         families = {

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from trivet.errors import SettingsError
 from trivet.dashboard.settings import DashboardSettings
+from trivet.errors import SettingsError
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.settings import Project
 from trivet.settings.reading import nearest

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from trivet.dashboard.ask import Page
-from trivet.dashboard.pages import charts, deployment, overview, rejects, run, runs
+from trivet.dashboard.pages import (
+    alerts,
+    charts,
+    deployment,
+    drift,
+    overview,
+    quality,
+    rejects,
+    run,
+    runs,
+)
 
 PAGES: tuple[Page, ...] = (
     overview.PAGE,
@@ -12,4 +22,7 @@ PAGES: tuple[Page, ...] = (
     run.PAGE,
     rejects.PAGE,
     charts.PAGE,
+    quality.PAGE,
+    drift.PAGE,
+    alerts.PAGE,
 )
