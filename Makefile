@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
-.PHONY: help demo test check soak format lock clean
+.PHONY: help demo test check soak format lock kafka clean
 
 help:
 	@echo "make demo    score a year of real taxi rides, month by month (embedded databases)"
@@ -35,7 +35,18 @@ demo: $(VENV)/.demo
 	.clients/bin/python -m pip --quiet --disable-pip-version-check install --requirement $<
 	@touch $@
 
-test: $(VENV)/.dev .clients/.done
+# A real Apache Kafka for the tests; without Java or Maven its tests are skipped (in CI they fail).
+.cache/kafka/.done: tests/support/kafka.xml
+	mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.cache/kafka
+	@touch $@
+
+kafka: .cache/kafka/.done
+
+.PHONY: maybe-kafka
+maybe-kafka:
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory kafka; fi
+
+test: $(VENV)/.dev .clients/.done maybe-kafka
 	TRIVET_CLIENTS_PYTHON=$(CURDIR)/.clients/bin/python $(BIN)/python -m pytest -n 2 --dist loadscope -m 'not soak' --cov
 
 check: $(VENV)/.dev
@@ -43,7 +54,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-soak: $(VENV)/.dev
+soak: $(VENV)/.dev maybe-kafka
 	$(BIN)/python -m pytest -m soak --timeout 3600 -s
 
 format: $(VENV)/.dev

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from support import kafka as kafka_support
+from support.kafka import KafkaServer
 from support.places import Place, make_place
 from support.postgres import PostgresServer, Unavailable
 
@@ -64,6 +66,27 @@ def own_postgres() -> Iterator[Callable[[], PostgresServer]]:
     """Give a maker of PostgreSQL servers of this test's own, to stop and restart at will."""
     with ExitStack() as servers:
         yield lambda: servers.enter_context(_server())
+
+
+def _kafka() -> KafkaServer:
+    try:
+        return KafkaServer()
+    except kafka_support.Unavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    """Give the Kafka broker of this test process; not to be stopped or restarted."""
+    with _kafka() as server:
+        yield server
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[KafkaServer]:
+    """Give a Kafka broker of this test's own, to stop and restart at will."""
+    with _kafka() as server:
+        yield server
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ LAYERS: list[dict[str, set[str]]] = [
     {"errors": set(), "durations": set(), "monitoring": set(), "counts": set(), "logs": set()},
     {"owners": set(), "statements": set()},
     {"schema": {"errors"}},
-    {"validation": {"errors", "schema"}},
+    {"validation": {"errors", "schema"}, "json_schema": {"schema"}},
     {
         "contract": {"errors", "schema"},
         "databases": {"errors", "schema", "validation"},
@@ -90,6 +90,22 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
+        "hosts.stream": {
+            "brokers",
+            "contract",
+            "counts",
+            "current",
+            "databases",
+            "errors",
+            "events",
+            "json_schema",
+            "logs",
+            "records",
+            "results",
+            "schema",
+            "scoring",
+            "validation",
+        },
         "hosts.service": {
             "artifacts",
             "contract",
@@ -97,6 +113,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "current",
             "databases",
             "errors",
+            "json_schema",
             "logs",
             "manifest",
             "monitoring",
@@ -109,7 +126,6 @@ LAYERS: list[dict[str, set[str]]] = [
         },
         "up.settings": set(),
     },
-    {"dashboard": {"errors", "hosts.schedule", "monitoring", "results"}},
     {
         "actions": {
             "brokers",
@@ -122,7 +138,18 @@ LAYERS: list[dict[str, set[str]]] = [
         }
     },
     {
+        "alerts": {
+            "databases",
+            "errors",
+            "hosts.schedule",
+            "monitoring",
+            "results",
+        }
+    },
+    {"dashboard": {"alerts", "errors", "hosts.schedule", "monitoring", "results"}},
+    {
         "settings": {
+            "alerts",
             "actions",
             "dashboard",
             "databases",
@@ -131,20 +158,35 @@ LAYERS: list[dict[str, set[str]]] = [
             "hosts.batch",
             "hosts.schedule",
             "hosts.service",
+            "hosts.stream",
             "results",
             "up.settings",
         }
     },
     {
-        "up": {"errors", "hosts.service", "settings", "up.settings"},
+        "compare": {
+            "artifacts",
+            "databases",
+            "errors",
+            "hosts.batch",
+            "hosts.schedule",
+            "monitoring",
+            "results",
+            "scoring",
+            "validation",
+        },
+        "up": {"dashboard", "errors", "hosts.service", "settings", "up.settings"},
         "check": {
             "artifacts",
+            "brokers",
             "contract",
+            "counts",
             "current",
             "databases",
             "errors",
             "hosts.batch",
             "hosts.service",
+            "hosts.stream",
             "manifest",
             "parity",
             "results",

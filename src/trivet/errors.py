@@ -19,6 +19,7 @@
     │   ├── QueryError           the database refused a statement
     │   ├── QueryTimeout         a query took longer than it may
     │   └── TransientError       the connection was lost or the database is busy: worth a retry
+    ├── AlertNotSent             a webhook or a mail server did not take an alert
     ├── ResultsError
     │   ├── ResultsEmpty         there are no results yet
     │   ├── ResultsOutdated      an older layout: `trivet results upgrade`
@@ -124,6 +125,10 @@ class QueryTimeout(DatabaseError):
 
 class TransientError(DatabaseError):
     """The connection was lost or the database is busy: the same call may succeed later."""
+
+
+class AlertNotSent(TrivetError):
+    """A webhook or a mail server did not take an alert; it is tried again later."""
 
 
 class ResultsError(TrivetError):

@@ -12,6 +12,7 @@ import datetime as dt
 import json
 import math
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -33,6 +34,9 @@ from trivet.validation import (
 
 Problem = tuple[str, str, str]
 """Field (empty: the whole row), code and reason."""
+
+Columns = list[list[Any]]
+"""Values by column, then by row."""
 
 UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError)
 """What a compiled decoder raises on a text that it refuses."""
@@ -91,6 +95,8 @@ class RecordReader:
         self._own = [schema.names.index(n) if n in schema.names else None for n in self._beside]
         self.shape = msgspec.defstruct("Row", members, rename=names, kw_only=True, gc=False)
         self._decoder = msgspec.json.Decoder(self.shape)
+        self._inputs = [attrgetter(f"f{place}") for place in range(len(schema))]
+        self._others = [attrgetter(f"b{place}") for place in range(len(self._beside))]
         self._moments = [i for i, field in enumerate(schema) if field.type == "timestamp"]
         self._singles = [i for i, field in enumerate(schema) if field.type == "float32"]
 
@@ -115,6 +121,27 @@ class RecordReader:
         rest = iter(members[width:])
         beside = [next(rest) if own is None else values[own] for own in self._own]
         return Record(values, beside)
+
+    def together(self, rows: Sequence[msgspec.Struct]) -> tuple[pa.RecordBatch, Columns] | None:
+        """Put objects that were decoded as `shape` together, and what they carry beside.
+
+        The same as `columns` of each one's `record`, in a fraction of the time; None where a value
+        has to be looked at one by one.
+        """
+        inputs = [list(map(get, rows)) for get in self._inputs]
+        try:
+            for place in self._moments:
+                inputs[place] = [v if v is None else _utc(v) for v in inputs[place]]
+            arrays = [pa.array(c, f.type) for c, f in zip(inputs, self.arrow, strict=True)]
+        except (UnicodeEncodeError, OverflowError):
+            return None
+        if self._singles and not all(_is_finite(arrays[i]) for i in self._singles):
+            return None
+        beside = [
+            list(map(get, rows)) if own is None else inputs[own]
+            for get, own in zip(self._others, self._own, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.arrow), beside
 
     def unread(self, reason: str, field: str = "", code: str = UNDECODABLE) -> Record:
         """Return what stands for an object that was not read."""

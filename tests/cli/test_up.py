@@ -41,6 +41,8 @@ models = ["double"]
 port = {port}
 grpc = false
 stop_delay = "0s"
+[dashboard]
+port = {pages}
 [up.client]
 command = "sh -c 'echo $GREETING; exec sleep 600'"
 after = ["service"]
@@ -50,8 +52,8 @@ env = {{ GREETING = "good day" }}
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    [port] = free_ports(1)
-    (tmp_path / "trivet.toml").write_text(PROJECT.format(port=port))
+    port, pages = free_ports(2)
+    (tmp_path / "trivet.toml").write_text(PROJECT.format(port=port, pages=pages))
     yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     with sqlite3.connect(tmp_path / "numbers.db") as db:
         db.execute("CREATE TABLE numbers (id INTEGER, x REAL, note TEXT, at TEXT)")
@@ -85,7 +87,7 @@ def test_a_project_comes_up_survives_its_children_and_ends(
     status = json.loads(run(project, "status", "--json").stdout)
     assert status["up"]
     told = {process["name"]: process for process in status["processes"]}
-    assert told.keys() == {"service", "schedule", "client"}
+    assert told.keys() == {"service", "schedule", "dashboard", "client"}
     assert told["service"]["memory_mb"] > 10
     url = told["service"]["url"]
     assert httpx.post(f"{url}/predict/double", json={"x": 4}).json()["prediction"] == {"y": 8.0}
@@ -93,7 +95,7 @@ def test_a_project_comes_up_survives_its_children_and_ends(
     again = run(project, "up")
     assert again.returncode == 3
     assert f"up already (process {up.process.pid})" in again.stderr
-    for name in ("service", "schedule", "client"):
+    for name in ("service", "schedule", "dashboard", "client"):
         pid = up.state(name).pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)

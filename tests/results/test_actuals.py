@@ -18,10 +18,11 @@ from trivet.monitoring import Profile, Reference
 from trivet.monitoring.quality import Scores
 from trivet.results.actuals import ANY_INTERVAL, actuals, pull, pulls, spans
 from trivet.results.actuals_settings import ActualsSettings, Limit
+from trivet.results.asking import asking
 from trivet.results.keys import key_sql, key_texts
 from trivet.results.measuring import refresh, target_of
 from trivet.results.profiles import periods
-from trivet.results.quality import measured_deployments, segments
+from trivet.results.quality import segments
 from trivet.results.statements import identifier
 from trivet.results.tables import columns_of
 from trivet.schema import TYPES
@@ -65,8 +66,7 @@ class TestByInterval:
             (0, "1", "b"): {"mae": 0.0, "rmse": 0.0, "bias": 0.0},
             (1, "1", "a"): {"mae": 0.0, "rmse": 0.0, "bias": 0.0},
         }
-        assert segments(truths.db, "rides") == ["zone"]
-        assert measured_deployments(truths.db) == ["rides"]
+        assert segments(asking(truths.db), "rides") == ["zone"]
 
     def test_only_what_is_new_is_pulled_and_measured(self, truths: Truths) -> None:
         truths.register()
@@ -306,7 +306,7 @@ class TestWhatCannotBe:
         rides(truths, 0)
         truths.arrive(ride=[1], minutes=[2.0])
         truths.pull(truths.settings("SELECT * FROM truth"))
-        assert segments(truths.db, "rides") == []
+        assert segments(asking(truths.db), "rides") == []
 
     def test_a_truth_that_comes_while_its_period_is_measured(
         self, truths: Truths, monkeypatch: pytest.MonkeyPatch
@@ -445,7 +445,7 @@ class TestHourlyProfiles:
         assert truths.serve(at, "cd", second, ids=["1", "2"], minutes=pa.array([3.0, 4.0])) == 0
         later = at + dt.timedelta(hours=1)
         truths.serve(later, "ef", first, minutes=pa.array([1.0, 2.0]))
-        one, two = periods(truths.db, "rides", "service", day(0), day(1))
+        one, two = periods(asking(truths.db), "rides", "service", day(0), day(1))
         assert (one.start, one.version, two.start.hour) == (day(0), "1", 1)
         whole = Profile.of(first.column("x"), reference) + Profile.of(second.column("x"), reference)
         assert one.profiles["input", "x"] == whole
@@ -459,7 +459,7 @@ class TestHourlyProfiles:
         truths.serve(at, "ab", inputs, ids=["1", "2"], minutes=pa.array([1.0, 2.0]))
         again = truths.serve(at, "bc", inputs, ids=["2", "3"], minutes=pa.array([5.0, 7.0]))
         assert again == 1
-        (period,) = periods(truths.db, "rides", "service", day(0), day(1))
+        (period,) = periods(asking(truths.db), "rides", "service", day(0), day(1))
         assert period.profiles["output", "minutes"].total == 10.0
         assert period.profiles["input", "x"].counts == (0, 1, 2)
 
@@ -469,7 +469,7 @@ class TestHourlyProfiles:
         rides(truths, 2)
         columns = {"ride": pa.array([1]), "zone": pa.array(["a"]), "minutes": pa.array([1.0])}
         truths.score(3, profiles={("input", "x"): profile}, **columns)
-        (period,) = periods(truths.db, "rides", "batch", day(0), day(9))
+        (period,) = periods(asking(truths.db), "rides", "batch", day(0), day(9))
         assert (period.start, period.profiles) == (day(3), {("input", "x"): profile})
 
 

@@ -18,6 +18,7 @@ from trivet.monitoring import Profile, Reference
 from trivet.results import ledger, rows, tables
 from trivet.results.actuals import pull, spans
 from trivet.results.actuals_settings import ActualsSettings
+from trivet.results.asking import asking
 from trivet.results.layout import open_results
 from trivet.results.measuring import refresh
 from trivet.results.profiles import Counted, references_of
@@ -177,7 +178,7 @@ class Truths:
         return refresh(self.db, settings, self.now)
 
     def groups(self, segment: str = "", name: str = "rides") -> list[Group]:
-        return groups(self.db, name, *ALWAYS, segment)
+        return groups(asking(self.db), name, *ALWAYS, segment)
 
     def metrics(self, segment: str = "", name: str = "rides") -> dict[tuple[int, str, str], Any]:
         """Return measures by day, version and segment's value."""

@@ -46,6 +46,17 @@ def test_the_parts_of_a_project(tmp_path: Path) -> None:
     assert service.grace > 61  # stop_delay and twice stop_timeout
 
 
+def test_the_dashboard_of_a_project(tmp_path: Path) -> None:
+    text = MODEL + SERVICE + '[dashboard]\nhost = "0.0.0.0"\nport = 9000\n'
+    *_, pages = planned(project(tmp_path, text), trivet=("trivet",), dashboard=True)
+    assert (pages.name, pages.url) == ("dashboard", "http://127.0.0.1:9000")
+    assert pages.ready == "http://127.0.0.1:9000/health"
+    only = project(tmp_path, '[up.a]\ncommand = "a"\n')
+    assert (
+        len(planned(only, trivet=("trivet",), dashboard=True)) == 1
+    )  # it would have nothing to show
+
+
 @pytest.mark.parametrize(
     ("keys", "ready", "ports"),
     [

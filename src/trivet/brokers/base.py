@@ -193,9 +193,23 @@ class Broker(Protocol):
         ...
 
     def member(
-        self, topic: str, group: str, listener: Listener, *, start: Start = "earliest"
+        self,
+        topic: str,
+        group: str,
+        listener: Listener,
+        *,
+        start: Start = "earliest",
+        instance: str = "",
     ) -> Member:
         """Join a consumer group.
+
+        Args:
+            topic: The topic.
+            group: The group.
+            listener: Told of partitions that come and go.
+            start: Where a group begins that has committed nothing.
+            instance: A name that stays the same over restarts (static membership): who joins under
+                it takes over from who had it before, partitions included.
 
         Raises:
             TopicNotFound: There is no such topic.

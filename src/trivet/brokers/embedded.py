@@ -76,14 +76,22 @@ class EmbeddedBroker:
                     self._file.rows("add_log", topic=number, partition=partition)
 
     def member(
-        self, topic: str, group: str, listener: Listener, *, start: Start = "earliest"
+        self,
+        topic: str,
+        group: str,
+        listener: Listener,
+        *,
+        start: Start = "earliest",
+        instance: str = "",
     ) -> EmbeddedMember:
         self._found_or_made(topic)
         lease = self._options.lease.total_seconds()
         # An offset that a power cut takes back is only read again: no need to wait for the disk.
         file = LogFile(self._options.path, "NORMAL")
         try:
-            return EmbeddedMember(file, topic, group, listener, start=start, lease=lease)
+            return EmbeddedMember(
+                file, topic, group, listener, start=start, instance=instance, lease=lease
+            )
         except BaseException:
             file.close()
             raise

@@ -217,6 +217,8 @@ class EmbeddedAppender:
     def _work(self) -> None:
         while self._wake.wait() and not self._closed.wait(LINGER):
             self._wake.clear()
+            if self._closed.is_set():  # close() may have set both before this cleared one
+                return
             try:
                 self._write()
             except BrokerUnavailable as error:

@@ -189,7 +189,10 @@ def _begin_of_chunk(file: LogFile, log: int, offset: int) -> int:
 
 
 def trim(file: LogFile, keep_for: dt.timedelta, keep_bytes: int | None) -> None:
-    """Drop the oldest chunks that are too old or too many; in short transactions."""
+    """Drop the oldest chunks, in short transactions.
+
+    Those that are older than `keep_for`, and those without which the others are `keep_bytes`.
+    """
     before = (time.time() - keep_for.total_seconds()) * 1000
     for log, *_ in file.rows("all_logs"):
         while _trim_some(file, log, before, keep_bytes):
@@ -205,7 +208,7 @@ def _trim_some(file: LogFile, log: int, before: float, keep_bytes: int | None) -
         cut_at = dropped = count = 0
         oldest = file.rows("oldest", low=base, high=(log + 1) << SHIFT, most=_TRIM_CHUNKS)
         for chunk, events, moment, size in oldest:
-            if moment >= before and dropped >= too_many:
+            if moment >= before and dropped + size > too_many:
                 break
             cut_at, dropped, count = chunk + events, dropped + size, count + 1
         if count:

@@ -32,6 +32,7 @@ class EmbeddedMember:
         group: The group.
         listener: Told of partitions that come and go.
         start: Where the group begins.
+        instance: The name of a member that comes back, or none.
         lease: Seconds after which a member that does not poll is taken for dead.
     """
 
@@ -43,12 +44,14 @@ class EmbeddedMember:
         listener: Listener,
         *,
         start: Start,
+        instance: str,
         lease: float,
     ) -> None:
         self._file = file
         self._topic, self._group = topic, group
         self._listener = listener
         self._start = start
+        self._instance = instance or None
         self._lease = lease
         self._logs = log.logs_of(file, topic)
         self._owner = owners.me(uuid.uuid4().hex)
@@ -255,10 +258,14 @@ class EmbeddedMember:
 
     def _join_within(self) -> int:
         scope = {"group": self._group, "topic": self._topic}
+        mine = {"owner": self._owner, "instance": self._instance}
         until = time.time() + self._lease
-        joined = self._file.rows("join", owner=self._owner, lease_until=until, **scope)
+        member = int(self._file.rows("join", lease_until=until, **mine, **scope)[0][0])
+        if self._instance:
+            self._file.rows("take_over", member=member, instance=self._instance, **scope)
+            self._file.rows("leave_instance", member=member, instance=self._instance, **scope)
         self._file.rows("next_generation", **scope)
-        return int(joined[0][0])
+        return member
 
 
 def _share(members: Sequence[int], claims: Mapping[int, int], partitions: int, member: int) -> int:

@@ -1,13 +1,16 @@
-"""``trivet dashboard``."""
+"""``trivet dashboard`` and ``trivet report``."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from contextlib import closing
+from pathlib import Path
 
 import click
 
 from trivet.cli import wiring
+from trivet.cli.alerts import limits_of
 from trivet.cli.reporting import reporting
 
 
@@ -43,6 +46,8 @@ def dashboard(context: click.Context, port: int | None, as_of: str | None) -> No
         settings=settings,
         bundle=bundle(),
         clock=lambda: moment or dt.datetime.now(dt.UTC),
+        alerts=project.alerts,
+        limits=limits_of(project),
     )
     try:
         listening = bind(settings.host, settings.port)
@@ -68,3 +73,48 @@ def _moment(text: str | None) -> dt.datetime | None:
             param_hint="--as-of",
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--interval", metavar="INTERVAL", help="By default the newest one.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file, .html or .png; by default NAME-INTERVAL.html here.",
+)
+@click.pass_context
+def report(context: click.Context, name: str, interval: str | None, output: Path | None) -> None:
+    """Write what the dashboard shows of one interval of NAME into one file.
+
+    Of a service or a stream, an interval is a day.
+    """
+    from trivet.errors import MissingExtra
+
+    try:
+        from trivet.dashboard.ask import Ask, NotThere
+        from trivet.dashboard.report import make
+        from trivet.dashboard.source import Source
+    except ImportError as error:
+        raise MissingExtra("a report", "dashboard") from error
+
+    project = wiring.project_of(context)
+    if output is not None and output.suffix not in (".html", ".png"):
+        raise click.BadParameter(
+            f"{output} ends neither in .html nor in .png", param_hint="--output"
+        )
+    settings = project.dashboard
+    source = Source(project.results.url, project.root, settings.query_limit.total_seconds())
+    with closing(source):
+        ask = Ask(source, settings, dt.datetime.now(dt.UTC))
+        try:
+            made = make(ask, project.project.name, name, interval or "")
+        except NotThere as error:
+            raise click.UsageError(str(error)) from None
+    target = output or Path(f"{name}-{made.label.replace(':', '')}.html")
+    if target.suffix == ".png":
+        target.write_bytes(made.png())
+    else:
+        target.write_text(made.html(), encoding="utf-8")
+    click.echo(f"wrote {target}")

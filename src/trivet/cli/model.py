@@ -213,11 +213,11 @@ def _tried(project: Project, settings: ModelSettings, before: str, version: str)
     from trivet.errors import ModelError
     from trivet.promotion import schema_changes
 
-    loaded = wiring.source_of(settings, version).load(project.root)
+    loaded = wiring.versioned(settings, version).load(project.root)
     if not before:
         return []
     try:
-        old = wiring.source_of(settings, before).load(project.root)
+        old = wiring.versioned(settings, before).load(project.root)
     except ModelError:  # one that cannot be loaded any more is replaced all the same
         return []
     return [

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,7 +51,11 @@ def up(context: click.Context, names: tuple[str, ...]) -> None:
     from trivet.up.supervisor import Around, Supervisor
 
     project = wiring.project_of(context)
-    plan = planned(project, names, trivet=(sys.executable, "-P", "-m", "trivet"))
+    has_dashboard = all(find_spec(name) for name in ("altair", "starlette", "vl_convert"))
+    start = (sys.executable, "-P", "-m", "trivet")
+    plan = planned(project, names, trivet=start, dashboard=has_dashboard)
+    if not has_dashboard:
+        click.echo("no dashboard: pip install 'trivet[dashboard]'", err=True)
     with claimed(project.root) as board:
         mistakes = [*wiring.programs_missing(plan, project.root), *taken(plan)]
         if mistakes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import difflib
 import logging
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from trivet.hosts.batch.run import Progress
     from trivet.hosts.service.settings import ServiceSettings
     from trivet.hosts.service.worker import Plan
+    from trivet.hosts.stream.settings import StreamSettings
+    from trivet.hosts.stream.worker import Plan as StreamPlan
     from trivet.settings import ModelSettings, Project
     from trivet.up.plan import Process
 
@@ -98,9 +101,9 @@ def action_of(project: Project, name: str, stop: threading.Event) -> Action:
 
 def broker_of(project: Project) -> Broker:
     """Connect to the project's broker."""
-    from trivet.errors import SettingsError
+    from trivet import brokers
 
-    raise SettingsError(f"{project.file}: [broker]: url is missing; write the broker's")
+    return brokers.connect(project.broker.url, project.root)
 
 
 def source_of(settings: ModelSettings, version: str | None = None) -> Source:
@@ -108,6 +111,16 @@ def source_of(settings: ModelSettings, version: str | None = None) -> Source:
     from trivet.current import Source
 
     return Source(settings.name, settings.uri, version, settings.trust, settings.threads)
+
+
+def versioned(settings: ModelSettings, version: str) -> Source:
+    """Return where a version of a model of the project comes from, whichever one its uri names."""
+    uri, registry = settings.uri, settings.uri.startswith("models:/")
+    if registry and "@" not in uri:  # models:/NAME/VERSION
+        uri = uri.rpartition("/")[0] + "@"
+    elif not registry:
+        uri = uri.partition("@")[0]
+    return source_of(dataclasses.replace(settings, uri=uri), version)
 
 
 def service_plan(project: Project, settings: ServiceSettings, counts: Path, *, json: bool) -> Plan:
@@ -123,6 +136,24 @@ def service_plan(project: Project, settings: ServiceSettings, counts: Path, *, j
         root=project.root.absolute(),
         results=project.results.url,
         counts=counts,
+        json=json,
+    )
+
+
+def stream_plan(
+    project: Project, settings: StreamSettings, counts: Path, *, accept_loss: bool, json: bool
+) -> StreamPlan:
+    """Return what each process of a stream is started with."""
+    from trivet.hosts.stream.worker import Plan
+
+    return Plan(
+        settings=settings,
+        source=source_of(project.models[settings.model]),
+        broker=project.broker.url,
+        results=project.results.url,
+        root=project.root.absolute(),
+        counts=counts,
+        accept_loss=accept_loss,
         json=json,
     )
 

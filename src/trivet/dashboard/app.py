@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from trivet.alerts.facts import Limits
+from trivet.alerts.settings import AlertSettings
 from trivet.dashboard import access, assets, words
 from trivet.dashboard.ask import Ask, NotThere, Page, deployment_path
 from trivet.dashboard.live import Watch
+from trivet.dashboard.own import own_pages
 from trivet.dashboard.pages import PAGES
 from trivet.dashboard.settings import DashboardSettings
 from trivet.dashboard.source import Source
@@ -52,6 +55,8 @@ class Surroundings:
         bundle: The script that defines ``vegaEmbed``.
         clock: Returns the moment that freshness is judged by.
         pages: The pages.
+        alerts: ``[alerts]``.
+        limits: Limits of measures by deployment.
     """
 
     project: str
@@ -60,6 +65,8 @@ class Surroundings:
     bundle: Path
     clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
     pages: Sequence[Page] = PAGES
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    limits: Limits = field(default_factory=dict)
 
 
 def create_app(around: Surroundings) -> Starlette:
@@ -72,6 +79,8 @@ class _Dashboard:
         self._around = around
         self._assets = assets.load(around.bundle)
         self._templates = environment(self._assets)
+        self._menu = [(page.title, page.path) for page in around.pages if page.menu]
+        self._menu += own_pages(around.settings)
         self._watch = Watch(around.source.marker, around.settings.refresh.total_seconds())
         routes = [Route(page.path, self._endpoint(page), name=page.name) for page in around.pages]
         routes += [
@@ -108,6 +117,8 @@ class _Dashboard:
             source=self._around.source,
             settings=self._around.settings,
             now=self._around.clock(),
+            alerts=self._around.alerts,
+            limits=self._around.limits,
             address=request.url.path,
             path=request.path_params,
             query={k: v[:_LONGEST_FILTER] for k, v in request.query_params.items()},
@@ -116,6 +127,15 @@ class _Dashboard:
             marker = ask.source.marker()
             shown = page.content(ask)
             known = ask.deployments()
+            html = self._render(
+                f"{page.name}.html",
+                request,
+                page=page,
+                ask=ask,
+                marker=marker,
+                known=known,
+                **shown,
+            )
         except NotThere as error:
             return self._told(request, "Not there", str(error), 404)
         except TrivetError as error:
@@ -125,15 +145,6 @@ class _Dashboard:
             return self._told(
                 request, "Something is wrong in the dashboard", "Its log has the reason.", 500
             )
-        html = self._render(
-            f"{page.name}.html",
-            request,
-            page=page,
-            ask=ask,
-            marker=marker,
-            known=known,
-            **shown,
-        )
         return _tagged(request, html)
 
     def _unwell(self, request: Request, error: TrivetError) -> Response:
@@ -198,7 +209,8 @@ class _Dashboard:
         shown.setdefault("marker", "")
         return self._templates.get_template(template).render(
             project=self._around.project,
-            menu=[page for page in self._around.pages if page.menu],
+            menu=self._menu,
+            address=request.url.path,
             user=getattr(request.state, "user", ""),
             now=dt.datetime.now(dt.UTC),
             **shown,

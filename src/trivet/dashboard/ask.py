@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, urlencode
 
+from trivet.alerts.facts import Limits
+from trivet.alerts.settings import AlertSettings
+from trivet.dashboard.charts import Chart
 from trivet.dashboard.settings import DashboardSettings
 from trivet.dashboard.source import Source
+from trivet.results.asking import Rows
 
 State = Literal["good", "note", "warn", "bad", "none"]
 
@@ -35,6 +39,8 @@ class Ask:
         address: The page's path.
         path: The parts of the path that name something.
         query: The filters.
+        alerts: ``[alerts]``: what is too much.
+        limits: Limits of measures by deployment.
     """
 
     source: Source
@@ -43,6 +49,13 @@ class Ask:
     address: str = "/"
     path: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    limits: Limits = field(default_factory=dict)
+
+    def results(self, name: str, /, *, table: str = "", **parameters: Any) -> Rows:
+        """Return the rows of a statement on the results that the command line asks too."""
+        names = {"table": table} if table else {}
+        return self.source.named_rows(name, names, package="trivet.results", **parameters)
 
     def get(self, name: str, otherwise: str = "") -> str:
         """Return a filter's value."""
@@ -111,12 +124,20 @@ class Span:
         # A little past the newest, so that it is inside.
         return cls(end - dt.timedelta(days=days), end + dt.timedelta(microseconds=1), choice)
 
+    @staticmethod
+    def choices(length: dt.timedelta | None) -> list[str]:
+        """Return the spans to offer where one period is so long."""
+        least = 2 * (length or dt.timedelta())
+        return [
+            name for name, days in _DAYS.items() if not days or dt.timedelta(days=days) >= least
+        ]
+
     @property
     def is_whole(self) -> bool:
         """Whether it has neither beginning nor end."""
         return (self.since, self.until) == EVER
 
-    def bounds(self) -> dict[str, dt.datetime]:
+    def bounds(self) -> dict[str, Any]:
         """Return it as parameters of a statement."""
         return {"since": self.since, "until": self.until}
 
@@ -185,6 +206,7 @@ class Page:
         menu: Whether the menu leads to it.
         glances: Figures for the overview, by deployment.
         attention: What needs a look.
+        report: Charts for the report of a deployment over a span.
     """
 
     name: str
@@ -194,6 +216,7 @@ class Page:
     menu: bool = True
     glances: Callable[[Ask], Mapping[str, list[Glance]]] | None = None
     attention: Callable[[Ask], list[Attention]] | None = None
+    report: Callable[[Ask, Mapping[str, Any], Span], list[Chart]] | None = None
 
 
 def deployment_path(name: str) -> str:

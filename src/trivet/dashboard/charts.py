@@ -80,7 +80,8 @@ def chart(
     spec = sized.to_dict(context={"pre_transform": False})
     spec.pop("config", None)
     spec["autosize"] = {"type": "fit", "contains": "padding"}
-    spec["datasets"] = {"rows": [plain(row) for row in rows]}
+    datasets = {**spec.get("datasets", {}), "rows": [plain(row) for row in rows]}
+    spec["datasets"] = datasets
     heads = table if table is not None else {key: key for key in (rows[0] if rows else {})}
     cells = [[words.value(row.get(key)) for key in heads] for row in rows[:_TABLE_ROWS]]
     return Chart(name, spec, title, says or title, list(heads.values()), cells, note)
@@ -106,13 +107,14 @@ def time_axis(column: str, title: str = "", *, kind: str = "T") -> Any:
     )
 
 
-def value_axis(column: str, title: str, *, zero: bool = True, share: bool = False) -> Any:
-    """Return the axis of a value."""
+def value_axis(column: str, title: str, *, zero: bool = True, of: str = "count") -> Any:
+    """Return the axis of a value: of a ``count``, a ``figure`` or a ``share``."""
+    formats = {"count": "~s", "figure": ".4~g", "share": "%"}
     return alt.Y(
         f"{column}:Q",
         title=title,
         scale=alt.Scale(zero=zero, nice=True),
-        axis=alt.Axis(tickCount=5, format="%" if share else "~s" if zero else "~g"),
+        axis=alt.Axis(tickCount=5, format=formats[of]),
     )
 
 

@@ -6,7 +6,6 @@ little beside the time that has passed: a query that took a second is asked once
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import OrderedDict
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trivet.errors import DatabaseError, QueryTimeout, ResultsEmpty
-from trivet.results.reading import Reader, Row, only_select, open_results_reader
+from trivet.results.reading import Reader, Row, names_in, only_select, open_results_reader
 from trivet.results.statements import identifier, named
 
 PACKAGE = "trivet.dashboard"
@@ -93,9 +92,13 @@ class Source:
         """Return the one row of a named statement, or an empty one."""
         return next(iter(self.rows(name, **parameters)), {})
 
-    def select(self, sql: str) -> tuple[list[Row], bool]:
-        """Return the rows of a user's SELECT, and whether there were more than may be shown."""
-        rows = self.ask(only_select(sql, MOST_ROWS + 1))
+    def select(self, sql: str, /, **parameters: Any) -> tuple[list[Row], bool]:
+        """Return the rows of a user's SELECT, and whether there were more than may be shown.
+
+        The statement may name any of the parameters, and need not.
+        """
+        used = {name: parameters[name] for name in parameters if name in names_in(sql)}
+        rows = self.ask(only_select(sql, MOST_ROWS + 1), **used)
         return rows[:MOST_ROWS], len(rows) > MOST_ROWS
 
     def ask(self, sql: str, /, **parameters: Any) -> list[Row]:
@@ -195,8 +198,3 @@ class Source:
 def quoted(names: str) -> str:
     """Quote the name of a table or column; a text that is quoted already stays."""
     return names if names.startswith('"') or not names else identifier(names)
-
-
-def plain_name(name: str) -> bool:
-    """Say whether a column's name can stand in a statement."""
-    return bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_ .-]{0,62}", name))

@@ -118,7 +118,7 @@ FILTERS = {
     "number": number,
     "compact": compact,
     "percent": percent,
-    "length": length,
+    "lasting": length,
     "moment": moment,
     "cell": value,
 }

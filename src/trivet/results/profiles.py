@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from trivet.databases import Connection
 from trivet.monitoring import Profile, Reference
-from trivet.results.statements import named, with_moments
+from trivet.results.asking import Asking
+from trivet.results.statements import named
 
 References = Mapping[tuple[str, str], Reference]
 """Reference bins by side (``input``, ``output``) and column."""
@@ -29,11 +30,13 @@ class Period:
 
     Attributes:
         start: The period's start.
+        end: Its end.
         version: The model's version.
         profiles: By side and column.
     """
 
     start: dt.datetime
+    end: dt.datetime
     version: str
     profiles: Mapping[tuple[str, str], Profile]
 
@@ -117,32 +120,40 @@ def references_of(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Referenc
     return found
 
 
-def references(db: Connection, deployment: str, version: str) -> dict[tuple[str, str], Reference]:
-    """Return the bins of a version of a deployment's model; none if it is not known."""
-    rows = db.rows(
-        named("manifest_of_version", db.dialect.name), deployment=deployment, model_version=version
-    )
-    return references_of(json.loads(rows["manifest"][0].as_py())) if rows.num_rows else {}
+def references(ask: Asking, deployment: str, version: str) -> dict[tuple[str, str], Reference]:
+    """Return the bins that a version of a deployment's model is compared on; none if unknown.
+
+    Moments and days are not among them: they move on by themselves.
+    """
+    rows = ask("manifest_of_version", deployment=deployment, model_version=version)
+    if not rows:
+        return {}
+    manifest = json.loads(rows[0]["manifest"])
+    moving = {
+        (side, each["name"])
+        for side, fields in (("input", "inputs"), ("output", "outputs"))
+        for each in manifest.get(fields, ())
+        if each["type"] in ("timestamp", "date")
+    }
+    return {place: bins for place, bins in references_of(manifest).items() if place not in moving}
 
 
 def periods(
-    db: Connection, deployment: str, kind: str, since: dt.datetime, until: dt.datetime
+    ask: Asking, deployment: str, kind: str, since: dt.datetime, until: dt.datetime
 ) -> list[Period]:
     """Return the profiles of the periods that start in a span, the oldest first.
 
     Args:
-        db: The results database.
+        ask: Asks the results.
         deployment: Whose profiles.
         kind: Of the deployment: that of ``batch`` has intervals, the others hours.
         since: The span's start.
         until: Its end.
     """
     statement = "interval_profiles" if kind == "batch" else "hourly_profiles"
-    rows = db.rows(
-        named(statement, db.dialect.name), deployment=deployment, since=since, until=until
-    )
-    found: dict[tuple[dt.datetime, str], dict[tuple[str, str], Profile]] = {}
-    for row in with_moments(rows, "period_start").to_pylist():
+    rows = ask(statement, deployment=deployment, since=since, until=until)
+    found: dict[tuple[dt.datetime, dt.datetime, str], dict[tuple[str, str], Profile]] = {}
+    for row in rows:
         profile = Profile(
             tuple(json.loads(row["counts"])),
             row["null_count"],
@@ -151,6 +162,8 @@ def periods(
             row["low"],
             row["high"],
         )
-        profiles = found.setdefault((row["period_start"], row["model_version"]), {})
+        start = row["period_start"]
+        end = row["period_end"] if kind == "batch" else start + dt.timedelta(hours=1)
+        profiles = found.setdefault((start, end, row["model_version"]), {})
         profiles[row["side"], row["column_name"]] = profile
-    return [Period(start, version, profiles) for (start, version), profiles in found.items()]
+    return [Period(*place, profiles) for place, profiles in found.items()]

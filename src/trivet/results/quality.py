@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trivet.databases import Connection
 from trivet.monitoring.quality import Bin, Errors, Labels, Measure, Scores
-from trivet.results.statements import named, with_moments
+from trivet.results.asking import Asking
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +38,14 @@ class Group:
 
 
 def groups(
-    db: Connection,
+    ask: Asking,
     deployment: str,
     since: dt.datetime,
     until: dt.datetime,
     segment: str = "",
 ) -> list[Group]:
     """Return the sums of the periods that start in a span, the oldest first."""
-    table = db.rows(
-        named("quality", db.dialect.name),
-        deployment=deployment,
-        since=since,
-        until=until,
-        segment=segment,
-    )
+    rows = ask("quality", deployment=deployment, since=since, until=until, segment=segment)
     return [
         Group(
             row["period_start"],
@@ -61,22 +56,23 @@ def groups(
             row["threshold"],
             _measure(row),
         )
-        for row in with_moments(table, "period_start", "period_end").to_pylist()
+        for row in rows
     ]
 
 
-def segments(db: Connection, deployment: str) -> list[str]:
+def segments(ask: Asking, deployment: str) -> list[str]:
     """Return the columns by whose values the quality of a deployment is known."""
-    table = db.rows(named("quality_segments", db.dialect.name), deployment=deployment)
-    return [name for name in table["segment"].to_pylist() if name]
+    rows = ask("quality_segments", deployment=deployment)
+    return [row["segment"] for row in rows if row["segment"]]
 
 
-def measured_deployments(db: Connection) -> list[str]:
-    """Return the deployments whose quality is known."""
-    found: list[str] = db.rows(named("quality_deployments", db.dialect.name))[
-        "deployment"
-    ].to_pylist()
-    return found
+def added_up(found: Iterable[Group]) -> Measure | None:
+    """Return the sum of groups of one deployment; None of none, or if they are not of one kind."""
+    measures = [group.measure for group in found]
+    if len({type(measure) for measure in measures}) != 1:
+        return None
+    total: Measure = functools.reduce(operator.add, measures)
+    return total
 
 
 def _measure(row: Mapping[str, Any]) -> Measure:

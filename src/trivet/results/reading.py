@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trivet.databases import redact
 from trivet.databases.dialects import of, path_of
+from trivet.databases.parameters import names_in
 from trivet.databases.reading import Reader, Row, only_select, open_reader
 from trivet.errors import ResultsEmpty, ResultsError, ResultsOutdated, ResultsTooNew
 from trivet.results.statements import migrations, named
@@ -61,4 +62,4 @@ def _empty(url: str) -> ResultsEmpty:
     return ResultsEmpty(f"{redact(url)} has no results yet; fill it with: trivet score NAME")
 
 
-__all__ = ["Reader", "Row", "only_select", "open_results_reader"]
+__all__ = ["Reader", "Row", "names_in", "only_select", "open_results_reader"]

@@ -12,17 +12,24 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trivet.actions.settings import ActionSettings
+from trivet.alerts.settings import AlertSettings
 from trivet.dashboard.settings import ChartSettings, DashboardSettings
 from trivet.databases import dialects, redact
 from trivet.errors import SettingsError, TrivetError
 from trivet.hosts.batch.settings import BatchSettings
 from trivet.hosts.schedule import Schedule
 from trivet.hosts.service.settings import ServiceSettings
+from trivet.hosts.stream.settings import StreamSettings
 from trivet.results.actuals_settings import ActualsSettings
 from trivet.results.rows import deployment_of
 from trivet.results.tables import view_of
 from trivet.settings.reading import SectionReader, nearest
-from trivet.settings.sections import ModelSettings, ProjectSettings, ResultsSettings
+from trivet.settings.sections import (
+    BrokerSettings,
+    ModelSettings,
+    ProjectSettings,
+    ResultsSettings,
+)
 from trivet.up.settings import UpSettings
 
 FILE_NAME = "trivet.toml"
@@ -38,11 +45,14 @@ class Project:
         file: The file.
         project: ``[project]``.
         results: ``[results]``.
+        broker: ``[broker]``.
         models: ``[models.NAME]`` by name.
         batch: ``[batch.NAME]`` by name.
         service: ``[service]``, if there is one.
+        stream: ``[stream.NAME]`` by name.
         action: ``[action.NAME]`` by name.
         actuals: ``[actuals.NAME]`` by name.
+        alerts: ``[alerts]``.
         dashboard: ``[dashboard]`` with its charts.
         up: ``[up.NAME]`` by name.
     """
@@ -50,11 +60,14 @@ class Project:
     file: Path
     project: ProjectSettings = field(default_factory=ProjectSettings)
     results: ResultsSettings = field(default_factory=ResultsSettings)
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     batch: Mapping[str, BatchSettings] = field(default_factory=dict)
     service: ServiceSettings | None = None
+    stream: Mapping[str, StreamSettings] = field(default_factory=dict)
     action: Mapping[str, ActionSettings] = field(default_factory=dict)
     actuals: Mapping[str, ActualsSettings] = field(default_factory=dict)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     up: Mapping[str, UpSettings] = field(default_factory=dict)
 
@@ -67,7 +80,7 @@ class Project:
     def deployments(self) -> list[str]:
         """The names of all deployments, as the results have them."""
         served = [] if self.service is None else [name for name, _ in self.service.pinned()]
-        return [*self.batch, *(deployment_of(name) for name in served)]
+        return [*self.batch, *(deployment_of(name) for name in served), *self.stream]
 
 
 def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Project:
@@ -110,10 +123,16 @@ class _Reader(SectionReader):
     """Turns the parsed file into values, and checks what they say of each other."""
 
     def project(self, document: dict[str, Any]) -> Project:
-        singles = {"project": ProjectSettings, "results": ResultsSettings}
+        singles = {
+            "project": ProjectSettings,
+            "results": ResultsSettings,
+            "alerts": AlertSettings,
+            "broker": BrokerSettings,
+        }
         families = {
             "models": ModelSettings,
             "batch": BatchSettings,
+            "stream": StreamSettings,
             "actuals": ActualsSettings,
             "up": UpSettings,
             "action": ActionSettings,
@@ -131,6 +150,7 @@ class _Reader(SectionReader):
             found["dashboard"] = dashboard
         project = Project(**found)
         self._check_service(project, document.get("models"))
+        self._check_streams(project, document.get("models"))
         name = project.project.name or self._file.absolute().parent.name
         return dataclasses.replace(
             project,
@@ -241,6 +261,33 @@ class _Reader(SectionReader):
                         f"rename it: its view would be that of {name} in [service]",
                     )
 
+    def _check_streams(self, project: Project, models: Any) -> None:
+        models = models if isinstance(models, dict) else {}
+        if project.stream and "://" not in project.broker.url:
+            self.find(
+                "[broker] url", "write sqlite:///data/events.db or kafka://host:9092, as it is none"
+            )
+        served = [] if project.service is None else [name for name, _ in project.service.pinned()]
+        taken = {view_of(name): f"[batch.{name}]" for name in project.batch}
+        taken |= {view_of(deployment_of(name)): f"{name} in [service]" for name in served}
+        groups: dict[tuple[str, str], str] = {}
+        for name, stream in project.stream.items():
+            where, view = f"[stream.{name}]", view_of(name)
+            if stream.model not in models:
+                hint = nearest(stream.model, models)
+                self.find(f"{where} model", f"there is no [models.{stream.model}]{hint}; add it")
+            if view.startswith(_RESERVED):
+                self.find(where, f"rename it: {view} could be a table of ours or the database's")
+            if taken.setdefault(view, where) != where:
+                self.find(where, f"rename it: its view would be that of {taken[view]}")
+            group = (stream.topic, stream.member_group)
+            if groups.setdefault(group, where) != where:
+                self.find(
+                    f"{where} group",
+                    f"{groups[group]} reads {stream.topic} in the same group, so each would see a "
+                    "part of the events; name another",
+                )
+
     def _check_calendar(self, where: str, batch: BatchSettings) -> None:
         before = len(self.findings)
         for key, parts in (
@@ -316,6 +363,7 @@ def _place(url: str, root: Path) -> tuple[Any, ...]:
 
 __all__ = [
     "FILE_NAME",
+    "BrokerSettings",
     "ModelSettings",
     "Project",
     "ProjectSettings",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from trivet.dashboard.settings import DashboardSettings
 from trivet.errors import SettingsError
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.settings import Project
@@ -64,7 +65,11 @@ class Process:
 
 
 def planned(
-    project: Project, names: Sequence[str] = (), *, trivet: Sequence[str]
+    project: Project,
+    names: Sequence[str] = (),
+    *,
+    trivet: Sequence[str],
+    dashboard: bool = False,
 ) -> tuple[Process, ...]:
     """Return the processes of a project, each behind those that it comes after.
 
@@ -72,13 +77,17 @@ def planned(
         project: The project.
         names: Only these, and what they come after; by default all.
         trivet: How to start Trivet itself.
+        dashboard: Whether the dashboard can be run: its libraries are an extra.
 
     Raises:
         SettingsError: There is nothing to run, a name is unknown or taken, or processes wait for
             each other in a circle.
     """
     found: dict[str, Process] = {}
-    own = [*_parts(project, (*trivet, "--file", str(project.file.absolute()), "--log", "json"))]
+    start = (*trivet, "--file", str(project.file.absolute()), "--log", "json")
+    own = list(_parts(project, start))
+    if own and dashboard:
+        own.append(_dashboard(project.dashboard, start))
     for process in (*own, *(_command(each) for each in project.up.values())):
         if process.name in found:
             raise SettingsError(
@@ -131,6 +140,17 @@ def _service(settings: ServiceSettings, trivet: tuple[str, ...]) -> Process:
         ports=tuple(port for port in ports if port.number),
         grace=END_SECONDS + stop,
         url=f"{scheme}://{address}" if settings.port else "",
+    )
+
+
+def _dashboard(settings: DashboardSettings, trivet: tuple[str, ...]) -> Process:
+    address = f"{_reachable(settings.host)}:{settings.port}"
+    return Process(
+        name="dashboard",
+        command=(*trivet, "dashboard"),
+        ready=f"http://{address}/health" if settings.port else "",
+        ports=(Port("[dashboard] port", settings.host, settings.port),) if settings.port else (),
+        url=f"http://{address}" if settings.port else "",
     )
 
 

@@ -92,9 +92,21 @@ SELECT id, owner, lease_until FROM members
 WHERE group_name = :group AND topic = (SELECT id FROM topics WHERE name = :topic)
 
 -- name: join
-INSERT INTO members (group_name, topic, owner, lease_until)
-SELECT :group, id, :owner, :lease_until FROM topics WHERE name = :topic
+INSERT INTO members (group_name, topic, owner, instance, lease_until)
+SELECT :group, id, :owner, :instance, :lease_until FROM topics WHERE name = :topic
 RETURNING id
+
+-- name: take_over
+-- Give a member the partitions of who had its name before.
+UPDATE claims SET member = :member
+WHERE member IN (
+    SELECT id FROM members WHERE group_name = :group AND instance = :instance AND id <> :member
+        AND topic = (SELECT id FROM topics WHERE name = :topic)
+)
+
+-- name: leave_instance
+DELETE FROM members WHERE group_name = :group AND instance = :instance AND id <> :member
+    AND topic = (SELECT id FROM topics WHERE name = :topic)
 
 -- name: beat
 -- Prolong a lease; no row comes back if the member was taken for dead.

@@ -50,6 +50,7 @@ CREATE TABLE members (
     group_name TEXT NOT NULL,
     topic INTEGER NOT NULL REFERENCES topics (id),
     owner TEXT NOT NULL,
+    instance TEXT,
     lease_until REAL NOT NULL
 )
 

@@ -3,6 +3,26 @@
 from __future__ import annotations
 
 from trivet.dashboard.ask import Page
-from trivet.dashboard.pages import overview
+from trivet.dashboard.pages import (
+    alerts,
+    charts,
+    deployment,
+    drift,
+    overview,
+    quality,
+    rejects,
+    run,
+    runs,
+)
 
-PAGES: tuple[Page, ...] = (overview.PAGE,)
+PAGES: tuple[Page, ...] = (
+    overview.PAGE,
+    deployment.PAGE,
+    runs.PAGE,
+    run.PAGE,
+    rejects.PAGE,
+    charts.PAGE,
+    quality.PAGE,
+    drift.PAGE,
+    alerts.PAGE,
+)

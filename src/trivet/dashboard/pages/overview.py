@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trivet.dashboard import charts, freshness, words
+from trivet.dashboard import charts, freshness, own, words
 from trivet.dashboard.ask import Ask, Attention, Glance, Page, State, deployment_path
 from trivet.errors import QueryError
 
@@ -51,7 +51,7 @@ def content(ask: Ask) -> Mapping[str, Any]:
             attention += page.attention(ask)
     order = {"bad": 0, "warn": 1}
     attention.sort(key=lambda a: order.get(a.state, 2))
-    return {"cards": cards, "attention": attention, "days": _DAYS}
+    return {"cards": cards, "attention": attention, "own": own.shown(ask, "")}
 
 
 def _batch(ask: Ask, deployment: Mapping[str, Any]) -> tuple[Card, list[Attention]]:

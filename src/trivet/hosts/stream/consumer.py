@@ -15,7 +15,7 @@ from trivet.errors import (
     TransientError,
     TrivetError,
 )
-from trivet.hosts.stream.intake import Chunk, Intake, size_of
+from trivet.hosts.stream.intake import Chunk, Intake
 from trivet.hosts.stream.metrics import Metrics
 from trivet.hosts.stream.pipeline import RETRY_SECONDS, TELL_SECONDS, Pipeline, is_loss
 from trivet.hosts.stream.places import GO_ON, Places
@@ -220,7 +220,7 @@ class Consumer:
             if partition not in self._positions or not len(fetched.offsets):
                 continue  # not placed yet: it will be read again
             begin = self._positions[partition]
-            chunks.append(Chunk(fetched, begin, size_of(fetched), now))
+            chunks.append(Chunk.of(fetched, begin, now))
             self._positions[partition] = chunks[-1].end
         if chunks and not self._intake.is_stale:
             self._intake.put(chunks)

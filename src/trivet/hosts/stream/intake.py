@@ -20,13 +20,21 @@ class Chunk:
         fetched: The events.
         begin: The offset that the partition was at before them.
         size: Bytes of their values.
+        largest: Bytes of the longest one.
         arrived: When they came, by the monotonic clock.
     """
 
     fetched: Fetched
     begin: int
     size: int
+    largest: int
     arrived: float
+
+    @classmethod
+    def of(cls, fetched: Fetched, begin: int, arrived: float) -> Chunk:
+        """Return events as a chunk."""
+        sizes = [len(value) for value in fetched.values if value is not None]
+        return cls(fetched, begin, sum(sizes), max(sizes, default=0), arrived)
 
     @property
     def count(self) -> int:
@@ -245,16 +253,11 @@ class Intake:
         return batch
 
 
-def size_of(fetched: Fetched) -> int:
-    """Return the bytes of the events' values."""
-    return sum([len(value) for value in fetched.values if value is not None])
-
-
 def _split(chunk: Chunk, count: int) -> tuple[Chunk, Chunk]:
     head, tail = _cut(chunk.fetched, 0, count), _cut(chunk.fetched, count, chunk.count)
-    size = size_of(head)
-    first = Chunk(head, chunk.begin, size, chunk.arrived)
-    return first, Chunk(tail, first.end, chunk.size - size, chunk.arrived)
+    first = Chunk.of(head, chunk.begin, chunk.arrived)
+    rest = Chunk(tail, first.end, chunk.size - first.size, chunk.largest, chunk.arrived)
+    return first, rest
 
 
 def _cut(fetched: Fetched, start: int, stop: int) -> Fetched:

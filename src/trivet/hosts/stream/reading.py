@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from trivet.brokers.base import Fetched, Headers
 from trivet.events import CloudEvents, Format, PlainJson
 from trivet.hosts.stream.intake import Batch
 from trivet.hosts.stream.settings import StreamSettings
-from trivet.records import Record, RecordReader, plain_text
+from trivet.records import UNREADABLE, Columns, Record, RecordReader
 from trivet.results.dead_letters import Place
-from trivet.schema import Schema
+from trivet.schema import TYPES, Schema
+from trivet.validation import Decoded, no_problems
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,27 +39,33 @@ class Events:
     """The events of a batch that are to be scored, column by column, in order.
 
     Attributes:
-        records: Their data.
+        decoded: Their data, as the model's inputs.
+        beside: What else of their data is carried along, by column.
         ids: With the source, what tells an event from any other.
         sources: Where they came from.
         times: When they happened.
-        places: For each, the chunk that it is in and its place there.
+        places: For each, the chunk that it is in and its place there; None: all of them, in order.
         skipped: How many others there were: of another type, or without a value.
         batch: Where they are from.
     """
 
-    records: Sequence[Record]
+    decoded: Decoded
+    beside: Columns
     ids: Sequence[str]
     sources: Sequence[str]
-    times: Sequence[dt.datetime]
-    places: Sequence[tuple[int, int]]
+    times: pa.Array
+    places: Sequence[tuple[int, int]] | None
     skipped: int
     batch: Batch
 
+    @property
+    def count(self) -> int:
+        """How many events."""
+        return len(self.ids)
+
     def raw(self, topic: str, row: int) -> Raw:
         """Return an event as it came."""
-        chunk, place = self.places[row]
-        fetched = self.batch.chunks[chunk].fetched
+        fetched, place = self._at(row)
         return Raw(
             Place(topic, fetched.partition, fetched.offsets[place]),
             fetched.keys[place],
@@ -58,10 +73,22 @@ class Events:
             () if fetched.headers is None else fetched.headers[place],
         )
 
-    def key(self, row: int) -> bytes | None:
-        """Return an event's key."""
-        chunk, place = self.places[row]
-        return self.batch.chunks[chunk].fetched.keys[place]
+    def keys(self, rows: Sequence[int] | None) -> list[bytes | None]:
+        """Return the keys of some events, or of all."""
+        if self.places is None and rows is None:
+            return [key for chunk in self.batch.chunks for key in chunk.fetched.keys]
+        found = (self._at(row) for row in (range(self.count) if rows is None else rows))
+        return [fetched.keys[place] for fetched, place in found]
+
+    def _at(self, row: int) -> tuple[Fetched, int]:
+        if self.places is not None:
+            chunk, place = self.places[row]
+            return self.batch.chunks[chunk].fetched, place
+        for each in self.batch.chunks:
+            if row < each.count:
+                return each.fetched, row
+            row -= each.count
+        raise IndexError(row)
 
 
 class EventReader:
@@ -81,9 +108,48 @@ class EventReader:
         self._max = settings.max_event
         self._format = format_of(settings)
         self.records = RecordReader(inputs, (*settings.key, *settings.keep))
+        self._decode: Callable[[bytes | None], Any] | None = None
+        if settings.format == "cloudevents" and not settings.types:
+            whole: list[Any] = [("id", Text), ("source", Text), ("type", Text)]
+            whole += [("specversion", Literal["1.0"]), ("data", self.records.shape)]
+            whole += [("time", str | None, None)]
+            shape = msgspec.defstruct("Event", whole, gc=False)
+            self._decode = msgspec.json.Decoder(shape).decode  # type: ignore[assignment]
 
     def read(self, batch: Batch) -> Events:
         """Read a batch."""
+        return self._at_once(batch) or self._one_by_one(batch)
+
+    def _at_once(self, batch: Batch) -> Events | None:
+        """Read a batch in which every event is a good one, as nearly all are; None for any other.
+
+        An event is decoded together with its data, and nothing is done for it alone.
+        """
+        decode = self._decode
+        if decode is None or any(chunk.largest > self._max for chunk in batch.chunks):
+            return None
+        rows: list[Any] = []
+        try:
+            for chunk in batch.chunks:
+                if chunk.fetched.headers is not None and any(
+                    map(_is_binary, chunk.fetched.headers)
+                ):
+                    return None
+                rows += map(decode, chunk.fetched.values)
+            times = pa.array([row.time for row in rows], pa.string()).cast(TYPES["timestamp"])
+        except (*UNREADABLE, TypeError, pa.ArrowInvalid):
+            return None
+        together = self.records.together([row.data for row in rows])
+        if together is None:
+            return None
+        if times.null_count:
+            appended = np.concatenate([chunk.fetched.times for chunk in batch.chunks])
+            times = pc.coalesce(times, pa.array(appended * 1000).cast(TYPES["timestamp"]))
+        decoded, beside = together
+        ids, sources = [row.id for row in rows], [row.source for row in rows]
+        return Events(Decoded(decoded, no_problems()), beside, ids, sources, times, None, 0, batch)
+
+    def _one_by_one(self, batch: Batch) -> Events:
         records: list[Record] = []
         ids: list[str] = []
         sources: list[str] = []
@@ -96,8 +162,22 @@ class EventReader:
                 sources.append(source)
                 times.append(moment)
                 places.append((number, place))
-        skipped = batch.count - len(records)
-        return Events(records, ids, sources, times, places, skipped, batch)
+        beside = [list(column) for column in zip(*(r.beside for r in records), strict=True)]
+        return Events(
+            self.records.columns(records) if records else self._nothing(),
+            beside or [[] for _ in self.records.beside],
+            ids,
+            sources,
+            pa.array(times, TYPES["timestamp"]),
+            places,
+            batch.count - len(records),
+            batch,
+        )
+
+    def _nothing(self) -> Decoded:
+        arrow = self.records.arrow
+        empty = [pa.array([], field.type) for field in arrow]
+        return Decoded(pa.RecordBatch.from_arrays(empty, schema=arrow), no_problems())
 
     def _chunk(self, fetched: Fetched) -> Iterator[tuple[int, Record, str, str, dt.datetime]]:
         kept, refused = self._fit(fetched)
@@ -155,9 +235,8 @@ def format_of(settings: StreamSettings) -> Format:
     return CloudEvents()
 
 
-def key_text(value: bytes | None) -> str | None:
-    """Return an event's key as a text for people."""
-    return None if value is None else plain_text(value.decode("utf-8", "replace"))
+def _is_binary(headers: Headers) -> bool:
+    return any(name == "ce_specversion" for name, _ in headers)
 
 
 def _moment(milliseconds: int) -> dt.datetime:

@@ -69,6 +69,7 @@ class Scored:
         ready: The model that scored it.
         at: When.
         seconds: How long the call of the model took.
+        inputs: What the model saw of each event with a prediction.
         predictions: Columns ``source``, ``id``, ``scored_at`` and ``event_at``, those carried
             beside, and the model's outputs; a row an event.
         keys: Each row's key in the topic.
@@ -80,6 +81,7 @@ class Scored:
     ready: Ready
     at: dt.datetime
     seconds: float
+    inputs: pa.RecordBatch
     predictions: pa.RecordBatch
     keys: Callable[[], Sequence[bytes | None]]
     rejected: Sequence[Rejected]
@@ -136,10 +138,9 @@ class Scorer:
         self._follow()
         ready, reader = self._ready, self._reader
         events = reader.read(batch)
-        decoded = reader.records.columns(events.records)
-        most = max(MAX_MODEL_ERRORS, len(events.records) // 2)
+        most = max(MAX_MODEL_ERRORS, events.count // 2)
         began = time.perf_counter()
-        scored = scoring.score(ready.model, decoded, most)
+        scored = scoring.score(ready.model, events.decoded, most)
         seconds = time.perf_counter() - began
         at = self._clock()
         return Scored(
@@ -147,8 +148,9 @@ class Scorer:
             ready,
             at,
             seconds,
+            scored.inputs,
             self._columns(events, scored, at),
-            lambda: _keys(events, scored.rows),
+            lambda: events.keys(None if scored.rows is None else scored.rows.tolist()),
             self._rejected(events, scored) if scored.problems.num_rows else (),
             events.skipped,
         )
@@ -198,20 +200,19 @@ class Scorer:
         """Put what is kept of each scored event side by side."""
         rows = scored.rows
         count = scored.predictions.num_rows
+        times = events.times
         columns = {
             "source": _texts(_taken(events.sources, rows)),
             "id": _texts(_taken(events.ids, rows)),
             "scored_at": pa.repeat(pa.scalar(at, TYPES["timestamp"]), count),
-            "event_at": pa.array(_taken(events.times, rows), TYPES["timestamp"]),
+            "event_at": times if rows is None else times.take(pa.array(rows)),
         }
         inputs = scored.inputs
-        records = _taken(events.records, rows)
-        for place, field in enumerate(self._carried):
+        for field, beside in zip(self._carried, events.beside, strict=True):
             if field.name in inputs.schema.names:
                 columns[field.name] = without_nul(inputs.column(field.name))
             else:
-                values = [_text(record.beside[place]) for record in records]
-                columns[field.name] = pa.array(values, pa.string())
+                columns[field.name] = text_column(_taken(beside, rows))
         for name, column in zip(
             scored.predictions.schema.names, scored.predictions.columns, strict=True
         ):
@@ -226,7 +227,7 @@ class Scorer:
         names = self._settings.key
         rejected = []
         for row, problems in sorted(told.items()):
-            values = [text_of(value) for value in events.records[row].beside[: len(names)]]
+            values = [text_of(column[row]) for column in events.beside[: len(names)]]
             key = msgspec.json.encode(dict(zip(names, values, strict=True))).decode()
             raw = events.raw(self._settings.topic, row)
             rejected.append(Rejected(raw, events.ids[row], events.sources[row], key, problems))
@@ -246,11 +247,6 @@ def kept_columns(settings: StreamSettings, model: Model) -> pa.Schema:
     return pa.schema([*carried(settings, model), *outputs.arrow])
 
 
-def _keys(events: Events, rows: Rows | None) -> list[bytes | None]:
-    every = range(len(events.records)) if rows is None else rows.tolist()
-    return [events.key(row) for row in every]
-
-
 def _taken(values: Sequence[Any], rows: Rows | None) -> Sequence[Any]:
     return values if rows is None else [values[row] for row in rows.tolist()]
 
@@ -262,5 +258,15 @@ def _texts(values: Sequence[str]) -> pa.Array:
         return pa.array([text_of(value) for value in values], pa.string())
 
 
-def _text(value: Any) -> str | None:
-    return str(value) if type(value) is int else text_of(value)
+def text_column(values: Sequence[Any]) -> pa.Array:
+    """Return values carried beside the inputs as the texts that they are kept as."""
+    try:
+        column = pa.array(values)
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError):
+        column = None
+    # The others have texts of their own; these two are the rule, and cheap together.
+    if column is not None and pa.types.is_int64(column.type):
+        return column.cast(pa.string())
+    if column is not None and pa.types.is_string(column.type):
+        return without_nul(column)
+    return pa.array([text_of(value) for value in values], pa.string())

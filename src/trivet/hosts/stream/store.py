@@ -18,6 +18,7 @@ from trivet.results import dead_letters, rows
 from trivet.results.layout import open_results
 from trivet.results.ledger import Deployment, register
 from trivet.results.offsets import advance
+from trivet.results.profiles import Counted, References, references_of
 from trivet.results.tables import view_of
 
 
@@ -34,7 +35,7 @@ class Store:
         self._settings = settings
         self._url, self._root = url, root
         self._db: Connection | None = None
-        self._lineages: dict[str, int] = {}
+        self._lineages: dict[str, tuple[int, References]] = {}
 
     def keep(self, scored: Scored) -> int:
         """Keep predictions, dead letters and offsets in one transaction.
@@ -49,18 +50,17 @@ class Store:
         settings, spans = self._settings, scored.batch.spans
         try:
             db = self._opened(scored)
-            predictions = scored.predictions
-            number = pa.repeat(
-                pa.scalar(self._lineages[scored.ready.model.digest], pa.int64()),
-                predictions.num_rows,
-            )
+            predictions, model = scored.predictions, scored.ready.model
+            lineage, bins = self._lineages[model.digest]
+            number = pa.repeat(pa.scalar(lineage, pa.int64()), predictions.num_rows)
+            counted = Counted(scored.inputs, model.outputs.names, bins)
             numbered = predictions.add_column(0, "lineage", number)
 
             def beside() -> None:
                 advance(db, settings.name, settings.topic, spans, scored.at)
                 self._reject(db, scored)
 
-            return rows.write(db, settings.name, numbered, beside)
+            return rows.write(db, settings.name, numbered, beside, counted)
         except DatabaseError:
             self.close()
             raise
@@ -106,7 +106,8 @@ class Store:
             if settings.results:
                 columns = kept_columns(settings, model)
                 rows.prepare(db, settings.name, rows.STREAM, columns)
-            self._lineages[model.digest] = rows.lineage(db, settings.name, model, scored.at)
+            number = rows.lineage(db, settings.name, model, scored.at)
+            self._lineages[model.digest] = number, references_of(scored.ready.summary)
         return db
 
 

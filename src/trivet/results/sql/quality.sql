@@ -66,8 +66,8 @@ ORDER BY h.hour
 
 -- name: interval_profiles
 -- A deployment's profiles of published intervals.
-SELECT u.interval_start AS period_start, r.model_version, f.side, f.column_name, f.row_count,
-    f.null_count, f.counts, f.total, f.low, f.high
+SELECT u.interval_start AS period_start, u.interval_end AS period_end, r.model_version, f.side,
+    f.column_name, f.row_count, f.null_count, f.counts, f.total, f.low, f.high
 FROM trivet_published u
 JOIN trivet_runs r ON r.attempt = u.attempt
 JOIN trivet_profiles f ON f.attempt = u.attempt
@@ -245,6 +245,3 @@ ORDER BY period_start, model_version, value
 
 -- name: quality_segments
 SELECT DISTINCT segment FROM trivet_quality WHERE deployment = $deployment ORDER BY segment
-
--- name: quality_deployments
-SELECT DISTINCT deployment FROM trivet_quality ORDER BY deployment

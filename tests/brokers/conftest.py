@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.events import Place, make_place
+from trivet.brokers.base import Broker
+
+
+@pytest.fixture(params=["embedded", "kafka"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Give every kind of broker."""
+    return make_place(request.param, request, tmp_path)
+
+
+@pytest.fixture
+def broker(place: Place) -> Iterator[Broker]:
+    made = place.connect()
+    yield made
+    made.close()
