@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from trivet.errors import DatabaseError, QueryTimeout, ResultsEmpty
-from trivet.results.reading import Reader, Row, names_in, only_select, open_results_reader
+from trivet.results.reading import (
+    Reader,
+    Row,
+    names_in,
+    only_select,
+    open_results_reader,
+    sqlite_bound,
+)
 from trivet.results.statements import identifier, named
 
 PACKAGE = "trivet.dashboard"
@@ -98,6 +105,8 @@ class Source:
         The statement may name any of the parameters, and need not.
         """
         used = {name: parameters[name] for name in parameters if name in names_in(sql)}
+        if self.dialect == "sqlite":  # whose columns of days and of times are both text
+            used = {name: sqlite_bound(value) for name, value in used.items()}
         rows = self.ask(only_select(sql, MOST_ROWS + 1), **used)
         return rows[:MOST_ROWS], len(rows) > MOST_ROWS
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from trivet.databases import connect, redact
 from trivet.databases.dialects import of, path_of
 from trivet.databases.parameters import bare, names_in
-from trivet.databases.values import sqlite_bound
+from trivet.databases.values import sqlite_text
 from trivet.errors import QueryError, QueryTimeout, TransientError
 
 Row = dict[str, Any]
@@ -107,7 +107,7 @@ class _Sqlite:
         _refuse_unknown(sql, parameters)
         limit = seconds or self._seconds
         self._deadline, self._late = time.monotonic() + limit, False
-        bound = {name: sqlite_bound(value) for name, value in parameters.items()}
+        bound = {name: sqlite_text(value) for name, value in parameters.items()}
         try:
             cursor = self._handle.execute(sql, bound)
             names = [column[0] for column in cursor.description or ()]

@@ -41,6 +41,14 @@ def for_sqlite(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
+def sqlite_text(value: object) -> object:
+    """Write a moment as `for_sqlite` does; other values come back as they are."""
+    if not isinstance(value, dt.datetime):
+        return value
+    moment = value.astimezone(dt.UTC) if value.tzinfo else value
+    return moment.replace(tzinfo=None).isoformat(" ")
+
+
 def sqlite_bound(value: object) -> object:
     """Write a moment as the shortest text that sorts rightly among SQLite's own.
 

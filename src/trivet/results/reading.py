@@ -8,6 +8,7 @@ from trivet.databases import redact
 from trivet.databases.dialects import of, path_of
 from trivet.databases.parameters import names_in
 from trivet.databases.reading import Reader, Row, only_select, open_reader
+from trivet.databases.values import sqlite_bound
 from trivet.errors import ResultsEmpty, ResultsError, ResultsOutdated, ResultsTooNew
 from trivet.results.statements import migrations, named
 
@@ -62,4 +63,4 @@ def _empty(url: str) -> ResultsEmpty:
     return ResultsEmpty(f"{redact(url)} has no results yet; fill it with: trivet score NAME")
 
 
-__all__ = ["Reader", "Row", "names_in", "only_select", "open_results_reader"]
+__all__ = ["Reader", "Row", "names_in", "only_select", "open_results_reader", "sqlite_bound"]
