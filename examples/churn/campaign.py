@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulator import Company
-from train import train
+from train_churn import train
 
 from trivet.actions.following import Follower
 from trivet.cli import wiring
@@ -124,7 +124,7 @@ def campaign(root: Path, last: dt.date, days: int = DAYS, seed: int = 1) -> Verd
     known = last - dt.timedelta(days=HORIZON)
     say(f"pulling the truth of {first} to {known}: trivet actuals churn-daily")
     pull = ["actuals", "churn-daily", "--from", str(first), "--to", str(known)]
-    subprocess.run([sys.executable, "-m", "trivet", "--file", root, *pull], check=True)
+    subprocess.run([sys.executable, "-m", "trivet", "--file", str(root), *pull], check=True)
     true, _ = company.true_effect(known + dt.timedelta(days=HORIZON + 1))
     company.close()
     return verdict(root, true)
@@ -169,7 +169,7 @@ def main() -> None:
     )
     if not arguments.no_dashboard:
         say("the dashboard (Ctrl-C ends it)")
-        command = [sys.executable, "-m", "trivet", "--file", HERE, "dashboard"]
+        command = [sys.executable, "-m", "trivet", "--file", str(HERE), "dashboard"]
         raise SystemExit(subprocess.run(command, check=False).returncode)
 
 

@@ -220,7 +220,8 @@ class Company:
         """Return everybody's chance to leave at the end of the day, if not soothed."""
         settled = np.minimum(self._tenure / 365, 5.0)
         score = self._fixed + 1.1 * self._discontent + 0.35 * self._calls - 0.35 * settled
-        return np.minimum(0.0006 * np.exp(score), 0.05)
+        hazard: Floats = np.minimum(0.0006 * np.exp(score), 0.05)
+        return hazard
 
     def _join(self, places: Sequence[int], *, known: bool) -> None:
         """Let customers join today, or (`known`) so long ago as the sample says."""

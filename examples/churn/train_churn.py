@@ -1,6 +1,6 @@
 """Train the churn model on the company's past and save it as models/churn/1.
 
-    python train.py --today 2025-07-01
+    python train_churn.py --today 2025-07-01
 
 Rows are customers on a day, with what was known when that day ended (sql/customers.sql, the query
 that the daily job runs) and whether they left within the thirty days after (sql/left.sql). Only
