@@ -91,6 +91,18 @@ class Nights:
 
 
 def campaign(root: Path, last: dt.date, days: int = DAYS, seed: int = 1) -> Verdict:
+    """Live through the days up to the last, pull the truth, and say whether it helped."""
+    company = live(root, last, days, seed)
+    first, known = last - dt.timedelta(days=days - 1), last - dt.timedelta(days=HORIZON)
+    say(f"pulling the truth of {first} to {known}: trivet actuals churn-daily")
+    pull = ["actuals", "churn-daily", "--from", str(first), "--to", str(known)]
+    subprocess.run([sys.executable, "-m", "trivet", "--file", str(root), *pull], check=True)
+    true, _ = company.true_effect(last + dt.timedelta(days=1))
+    company.close()
+    return verdict(root, true)
+
+
+def live(root: Path, last: dt.date, days: int, seed: int = 1) -> Company:
     """Make a history, train, and live through the days up to the last; leave it all in a folder."""
     began = time.perf_counter()
     data = root / "data"
@@ -121,13 +133,7 @@ def campaign(root: Path, last: dt.date, days: int = DAYS, seed: int = 1) -> Verd
         company.offer(list(offers.items()))
         if number % 10 == 9:
             print(f"  {day}  {len(seen):,} offers so far, {time.perf_counter() - began:.0f} s")
-    known = last - dt.timedelta(days=HORIZON)
-    say(f"pulling the truth of {first} to {known}: trivet actuals churn-daily")
-    pull = ["actuals", "churn-daily", "--from", str(first), "--to", str(known)]
-    subprocess.run([sys.executable, "-m", "trivet", "--file", str(root), *pull], check=True)
-    true, _ = company.true_effect(known + dt.timedelta(days=HORIZON + 1))
-    company.close()
-    return verdict(root, true)
+    return company
 
 
 def verdict(root: Path, true: float) -> Verdict:

@@ -1,8 +1,6 @@
-SELECT customer_id AS customer, contract, monthly_charges AS "$ a month",
-    round(probability_1, 2) AS chance,
-    reason_1 || printf(' %+.2f', contribution_1) AS "first reason",
-    reason_2 || printf(' %+.2f', contribution_2) AS "second",
-    reason_3 || printf(' %+.2f', contribution_3) AS "third"
+SELECT customer_id AS customer, round(probability_1, 2) AS chance,
+    printf('%s %+.1f, %s %+.1f, %s %+.1f', reason_1, contribution_1, reason_2, contribution_2,
+           reason_3, contribution_3) AS why
 FROM churn_daily
 WHERE interval_start = (
     SELECT max(interval_start) FROM trivet_published WHERE deployment = 'churn-daily')
