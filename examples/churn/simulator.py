@@ -31,7 +31,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 HERE = Path(__file__).parent
-ACCEPTED, REMAINING, LASTS = 0.55, 0.3, 60
+ACCEPTED, REMAINING, LASTS = 0.65, 0.2, 60
 HORIZON = 30
 """Days within which it counts that somebody left."""
 
@@ -39,7 +39,20 @@ AT_FIRST = 3_600
 """Customers on the first day; the others of the sample join later, some every day."""
 
 JOIN_A_DAY = 5
-_FIRST_NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gia", "Hugo", "Iris", "Jon", "Kim", "Lea")
+_FIRST_NAMES = (
+    "Ada",
+    "Ben",
+    "Cleo",
+    "Dan",
+    "Eve",
+    "Finn",
+    "Gia",
+    "Hugo",
+    "Iris",
+    "Jon",
+    "Kim",
+    "Lea",
+)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -97,7 +110,9 @@ class Company:
             - 0.3 * (column["tech_support"] == 1)
             + 0.01 * (self._charges - 65)
         )
-        self._usual = np.where(column["internet"] == "No", 0.2, 3.0) * self._draw.lognormal(0, 0.4, n)
+        self._usual = np.where(column["internet"] == "No", 0.2, 3.0) * self._draw.lognormal(
+            0, 0.4, n
+        )
         self._discontent = self._draw.normal(size=n)
         self._calls = np.zeros(n)  # recent ones: they are forgotten with a half-life of two weeks
         self._here = np.zeros(n, bool)
@@ -124,10 +139,9 @@ class Company:
         new = 0
         for name, customer in sorted(offers):
             place = customer - 1
-            # Drawn from the offer's own name: nothing else in the history depends on it.
-            accepted = np.random.default_rng([self.seed, int(name[:12], 16)]).random() < ACCEPTED
-            if not self._here[place]:
-                accepted = False
+            # Drawn apart: nothing else of the history depends on who is made an offer.
+            luck = np.random.default_rng([self.seed, customer, len(self._days)]).random()
+            accepted = bool(self._here[place] and luck < ACCEPTED)
             added = self._db.execute(
                 "INSERT INTO offers VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (name, customer, self.today.isoformat(), int(accepted)),
@@ -206,7 +220,8 @@ class Company:
         """Return everybody's chance to leave at the end of the day, if not soothed."""
         settled = np.minimum(self._tenure / 365, 5.0)
         score = self._fixed + 1.1 * self._discontent + 0.35 * self._calls - 0.35 * settled
-        return np.minimum(0.0006 * np.exp(score), 0.05)
+        hazard: Floats = np.minimum(0.0006 * np.exp(score), 0.05)
+        return hazard
 
     def _join(self, places: Sequence[int], *, known: bool) -> None:
         """Let customers join today, or (`known`) so long ago as the sample says."""
