@@ -57,6 +57,6 @@ def test_the_document_holds_together_and_fits_real_events(tmp_path: Path, form: 
         for value in values:
             if value.get("data", value).get("fare") != -1:
                 jsonschema.validate(value, schema)
+    event_schema = made["components"]["messages"]["tips.event"]["payload"]
     with pytest.raises(jsonschema.ValidationError):
-        event_schema = made["components"]["messages"]["tips.event"]["payload"]
         jsonschema.validate(json.loads(bad), event_schema)
