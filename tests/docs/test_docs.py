@@ -27,11 +27,13 @@ import pytest
 import trivet
 from trivet import cli, errors
 from trivet.cli.exits import exit_code
+from trivet.counts import Help
 from trivet.dashboard.settings import ChartSettings, DashboardSettings
 from trivet.durations import parse_duration
 from trivet.hosts.service.faults import HTTP
 from trivet.hosts.service.metrics import HELP
 from trivet.hosts.service.protocols.mlflow import CODES as MLFLOW_CODES
+from trivet.hosts.stream.metrics import HELP as STREAM_HELP
 from trivet.manifest import BatchDependence, Manifest
 from trivet.results import rows as service_rows
 from trivet.results.layout import open_results
@@ -252,18 +254,22 @@ def test_every_column_of_the_results_is_documented(tmp_path: Path) -> None:
     view = first_cells(tables["The view of a deployment"])
     same(view, LINEAGE, "results-tables.md, the view,")
     logged = first_cells(tables["`predictions_service_NAME`"])
-    same(logged, service_rows.FIXED.names, "results-tables.md, the prediction log,")
+    fixed = service_rows.FIXED.names
+    same(logged, [*fixed, *service_rows.SERVICE.names], "results-tables.md, the prediction log,")
+    streamed = first_cells(tables["`predictions_NAME` of a stream"])
+    same(streamed, [*fixed, *service_rows.STREAM.names], "results-tables.md, a stream,")
     types = first_cells(tables["`predictions_NAME`"])
     same(types, TYPES, "results-tables.md, the types,")
 
 
-def test_every_metric_is_documented() -> None:
-    rows = sections(REFERENCE / "service.md")["Metrics"]
-    real = {f"{name}_total" if kind == "counter" else name for name, (kind, _) in HELP.items()}
-    same(first_cells(rows[1:]), real, "service.md, metrics,")
+@pytest.mark.parametrize(("page", "known"), [("service.md", HELP), ("stream.md", STREAM_HELP)])
+def test_every_metric_is_documented(page: str, known: Help) -> None:
+    rows = sections(REFERENCE / page)["Metrics"]
+    real = {f"{name}_total" if kind == "counter" else name for name, (kind, _) in known.items()}
+    same(first_cells(row[:1] for row in rows[1:]), real, f"{page}, metrics,")
     for row in rows[1:]:
-        name, kind = row[0].strip("`"), HELP[row[0].strip("`").removesuffix("_total")][0]
-        assert row[2].startswith("Histogram") == (kind == "histogram"), f"service.md: {name}"
+        name, kind = row[0].strip("`"), known[row[0].strip("`").removesuffix("_total")][0]
+        assert row[2].startswith("Histogram") == (kind == "histogram"), f"{page}: {name}"
 
 
 def test_every_fault_of_the_service_is_documented_with_its_statuses() -> None:

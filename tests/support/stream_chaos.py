@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from support.streams import Stream
+from trivet.errors import TrivetError
 from trivet.logs import set_up_logging
 
 
@@ -41,11 +42,13 @@ def main() -> None:
                 started += 1
                 workers[_start(order, started, place)] = place
         calm = kills >= order["kills"]
+        target = 3 if calm else target  # each place ends the transaction that its last one left
         wait = 0.2 if calm else chance.choice([0.02, 0.1, 0.3, 0.6]) * chance.random()
         if calm or chance.random() < 0.2:
             ended = bool(select.select([sys.stdin], [], [], wait)[0]) if calm else False
         else:
             time.sleep(wait)
+        sys.stdout.flush()
         _reap(workers)
         if not calm and workers:
             victim = chance.choice(list(workers))
@@ -87,6 +90,8 @@ def _start(order: dict[str, Any], number: int, place: int) -> int:
         signal.signal(signal.SIGTERM, lambda *_: worker.stop())
         worker.run()
         code = 0
+    except TrivetError as error:  # as its supervisor would: another one is started
+        print(f"ended: {type(error).__name__}: {error}")
     except BaseException:  # noqa: BLE001 - the parent sees the code, and the log tells why
         traceback.print_exc()
     finally:

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from trivet.brokers.base import Broker, Fetched, Member
 from trivet.errors import (
+    BrokerError,
     BrokerUnavailable,
     MembershipLost,
     OffsetGone,
@@ -302,7 +303,7 @@ class Consumer:
         self._next_look = now + LOOK_SECONDS
         try:
             bounds = self._broker.bounds(self._settings.topic)
-        except BrokerUnavailable:
+        except BrokerError:  # it is told where events are read
             return
         self._metrics.tell("trivet_stream_under_way_events", self._intake.events)
         reached, limit = self._intake.reached(), self._settings.stalled_after.total_seconds()
