@@ -152,9 +152,7 @@ def main() -> None:
     host, port, path, bodies, connections, rate, seconds = sys.argv[1:]
     lines = Path(bodies).read_bytes().splitlines()
     head = "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}"
-    requests = [
-        (head.format(path, host, len(line)) + "\r\n\r\n").encode() + line for line in lines
-    ]
+    requests = [(head.format(path, host, len(line)) + "\r\n\r\n").encode() + line for line in lines]
     address = (host, int(port))
     answer = _open_loop(address, requests, int(connections), float(rate), float(seconds))
     print(json.dumps(uvloop.run(answer)))

@@ -95,7 +95,12 @@ def trivet(
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     port = free_port()
-    told = {"models": [model], "port": port, "grpc_port": free_port(), "key": ["ride_id"]} | settings
+    told = {
+        "models": [model],
+        "port": port,
+        "grpc_port": free_port(),
+        "key": ["ride_id"],
+    } | settings
     lines = [f"{key} = {_toml(value)}" for key, value in told.items()]
     (home / "trivet.toml").write_text(
         f'[results]\nurl = "sqlite:///results.db"\n'

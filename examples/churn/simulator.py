@@ -39,7 +39,20 @@ AT_FIRST = 3_600
 """Customers on the first day; the others of the sample join later, some every day."""
 
 JOIN_A_DAY = 5
-_FIRST_NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gia", "Hugo", "Iris", "Jon", "Kim", "Lea")
+_FIRST_NAMES = (
+    "Ada",
+    "Ben",
+    "Cleo",
+    "Dan",
+    "Eve",
+    "Finn",
+    "Gia",
+    "Hugo",
+    "Iris",
+    "Jon",
+    "Kim",
+    "Lea",
+)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -97,7 +110,9 @@ class Company:
             - 0.3 * (column["tech_support"] == 1)
             + 0.01 * (self._charges - 65)
         )
-        self._usual = np.where(column["internet"] == "No", 0.2, 3.0) * self._draw.lognormal(0, 0.4, n)
+        self._usual = np.where(column["internet"] == "No", 0.2, 3.0) * self._draw.lognormal(
+            0, 0.4, n
+        )
         self._discontent = self._draw.normal(size=n)
         self._calls = np.zeros(n)  # recent ones: they are forgotten with a half-life of two weeks
         self._here = np.zeros(n, bool)

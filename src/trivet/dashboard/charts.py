@@ -77,7 +77,8 @@ def chart(
         table: Columns of the table of its figures, by name, with their headings.
     """
     sized = drawing.properties(width="container", height=height)
-    spec = sized.to_dict(context={"pre_transform": False})
+    # Not validated here, where each page would pay for it: a test validates every page's.
+    spec = sized.to_dict(validate=False, context={"pre_transform": False})
     spec.pop("config", None)
     spec["autosize"] = {"type": "fit", "contains": "padding"}
     datasets = {**spec.get("datasets", {}), "rows": [plain(row) for row in rows]}

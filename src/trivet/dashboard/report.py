@@ -145,7 +145,7 @@ def _charts(
         charts += flow.charts
         facts = {"rows": words.number(flow.rows), "errors": words.number(flow.errors)}
         facts |= {f"latency {p}": words.length(v) for p, v in flow.latency.items()}
-    by = next(iter(columns.groupings()), "")
+    by = columns.usual_grouping
     if parts := breakdown.read(ask, deployment, columns, output, by, inside, interval.end):
         charts.append(parts)
     for page in PAGES:
