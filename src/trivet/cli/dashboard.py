@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import sys
 from contextlib import closing
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import click
@@ -27,7 +28,7 @@ def dashboard(context: click.Context, port: int | None, as_of: str | None) -> No
     """Show what came out, on pages over the results database, until told to stop."""
     from trivet.errors import MissingExtra
 
-    _leave_pandas_out()
+    sys.meta_path.insert(0, _WithoutPandas())
     try:
         from trivet.dashboard.app import Surroundings
         from trivet.dashboard.bundle import bundle
@@ -64,10 +65,12 @@ def dashboard(context: click.Context, port: int | None, as_of: str | None) -> No
         run(around, listening, lambda: click.echo(f"the dashboard is at {where}"))
 
 
-def _leave_pandas_out() -> None:
-    """Keep pyarrow from importing pandas to recognise its objects: 45 MB that no page needs."""
-    if "pandas" not in sys.modules:
-        sys.modules["pandas"] = None  # type: ignore[assignment]
+class _WithoutPandas(MetaPathFinder):
+    """Keeps pyarrow from importing pandas to recognise its objects: 45 MB that no page needs."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("a dashboard needs no pandas", name=name)
 
 
 def _moment(text: str | None) -> dt.datetime | None:

@@ -90,7 +90,7 @@ class Columns:
 
     @property
     def usual_grouping(self) -> str:
-        """What to break down by unless asked otherwise; a key that names a row alone says little."""
+        """What to break down by unless asked otherwise: no key that names a row alone."""
         alone = self.key if len(self.key) == 1 else ()
         return next((name for name in self.groupings() if name not in alone), "")
 
