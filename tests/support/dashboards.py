@@ -257,7 +257,7 @@ class Dash:
         self.address = ""
         self.client = httpx.Client()
 
-    def page(self, path: str, status: int = 200, **query: str) -> Shown:
+    def page(self, path: str, status: Any = 200, **query: str) -> Shown:
         answer = self.client.get(path, params=query or None)
         assert answer.status_code == status, answer.text
         return Shown(answer.text)

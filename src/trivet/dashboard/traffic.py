@@ -89,7 +89,7 @@ def read(
     found += [chart] if chart else []
     errors = ask.source.rows("log_errors", deployment=name, **bounds)
     if errors:
-        found.append(_errors(errors))
+        found.append(_errors(errors, counts, width))
     return Traffic(found, total, sum(row["n"] for row in errors), latency)
 
 
@@ -204,14 +204,34 @@ def _rank(values: Sequence[float], share: float) -> float:
     return values[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def _errors(found: Sequence[Row]) -> Chart:
-    rows = [{"at": _at(row["at"]), "code": row["code"], "rows": row["n"]} for row in found]
+def _errors(found: Sequence[Row], counts: Mapping[int, int], width: int) -> Chart:
+    below: dict[int, int] = {}
+    rows = []
+    for row in found:
+        low = below.get(row["at"], 0)
+        below[row["at"]] = low + row["n"]
+        rows.append(
+            {
+                "at": _at(row["at"]),
+                "end": _at(row["at"] + width),
+                "code": row["code"],
+                "rows": row["n"],
+                "low": low,
+                "high": low + row["n"],
+            }
+        )
+    # Nothing at both ends, so that the chart covers the time that the others do.
+    for at in (min([*counts, *below]), max([*counts, *below])):
+        edge = {"at": _at(at), "end": _at(at + width), "code": rows[0]["code"]}
+        rows.append(edge | {"rows": 0, "low": 0, "high": 0})
     drawing = (
         charts.base()
-        .mark_bar()
+        .mark_rect()
         .encode(
             x=charts.time_axis("at"),
-            y=charts.value_axis("rows", "problems"),
+            x2="end:T",
+            y=charts.value_axis("low", "problems"),
+            y2="high:Q",
             color=alt.Color("code:N"),
             tooltip=[charts.moment_tip("at", "from"), "code:N", alt.Tooltip("rows:Q", format=",")],
         )

@@ -180,8 +180,8 @@ def _log(ask: Ask, deployment: Mapping[str, Any]) -> tuple[Card, list[Attention]
         ]
     today = by_day.get(f"{newest:%Y-%m-%d}", 0) if newest else 0
     glances = [
-        Glance("last event", words.moment(newest) if newest else "none yet"),
         Glance("rows that day", words.compact(today)),
+        Glance(f"rows in {_DAYS} days", words.compact(sum(by_day.values()))),
         Glance(
             "rejects in a day",
             words.compact(rejected),
