@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
-.PHONY: help demo test check soak format lock kafka clean
+.PHONY: help demo demo-churn test check soak format lock kafka clean
 
 help:
+	@echo "make demo-churn  ninety days of a campaign against churn, and its dashboard"
 	@echo "make demo    score a year of real taxi rides, month by month (embedded databases)"
 	@echo "make test    everything, real servers included"
 	@echo "make check   lint, format and types"
@@ -28,6 +29,13 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml requirements.lock
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/taxi/demo.py
+
+$(VENV)/.demo-churn: $(VENV)/.demo
+	$(PIP) --constraint requirements.lock --editable '.[lightgbm,actions,dashboard]'
+	@touch $@
+
+demo-churn: $(VENV)/.demo-churn
+	$(BIN)/python examples/churn/campaign.py
 
 # Clients that are not ours pin what Trivet does not: they get an environment of their own.
 .clients/.done: tests/requirements-clients.txt

@@ -140,8 +140,8 @@ def peer(environments: Environments, work: Path, model: str, name: str) -> Side 
         path = "/async" if name.endswith("async") else "/def"
         return Side(name=name, command=(python, script, str(port), file), port=port, path=path)
     if name == "litserve":
-        command = (python, "litserve_both.py", str(port), file)
-        return Side(name=name, command=command, port=port, path="/predict")
+        start = (python, "litserve_both.py", str(port), file)
+        return Side(name=name, command=start, port=port, path="/predict")
     if name == "mlserver":
         folder = work / "projects" / f"{model}-mlserver"
         command = (python, "mlserver_both.py", str(port), file, folder)

@@ -31,7 +31,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 HERE = Path(__file__).parent
-ACCEPTED, REMAINING, LASTS = 0.55, 0.3, 60
+ACCEPTED, REMAINING, LASTS = 0.65, 0.2, 60
 HORIZON = 30
 """Days within which it counts that somebody left."""
 
@@ -139,10 +139,9 @@ class Company:
         new = 0
         for name, customer in sorted(offers):
             place = customer - 1
-            # Drawn from the offer's own name: nothing else in the history depends on it.
-            accepted = np.random.default_rng([self.seed, int(name[:12], 16)]).random() < ACCEPTED
-            if not self._here[place]:
-                accepted = False
+            # Drawn apart: nothing else of the history depends on who is made an offer.
+            luck = np.random.default_rng([self.seed, customer, len(self._days)]).random()
+            accepted = bool(self._here[place] and luck < ACCEPTED)
             added = self._db.execute(
                 "INSERT INTO offers VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (name, customer, self.today.isoformat(), int(accepted)),
@@ -221,7 +220,8 @@ class Company:
         """Return everybody's chance to leave at the end of the day, if not soothed."""
         settled = np.minimum(self._tenure / 365, 5.0)
         score = self._fixed + 1.1 * self._discontent + 0.35 * self._calls - 0.35 * settled
-        return np.minimum(0.0006 * np.exp(score), 0.05)
+        hazard: Floats = np.minimum(0.0006 * np.exp(score), 0.05)
+        return hazard
 
     def _join(self, places: Sequence[int], *, known: bool) -> None:
         """Let customers join today, or (`known`) so long ago as the sample says."""

@@ -195,7 +195,9 @@ class KafkaMember:
         with translated(self._group_place):
             self._consumer.incremental_unassign(parts)
             self._consumer.incremental_assign(parts)
-            self._consumer.pause(self._parts(self._paused.intersection(places)))
+            # A pause outlives both.
+            self._consumer.resume(self._parts(places.keys() - self._paused))
+            self._consumer.pause(self._parts(places.keys() & self._paused))
 
     def _places(self, partitions: Collection[int]) -> dict[int, int]:
         """Return where to begin in partitions that came."""

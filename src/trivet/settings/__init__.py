@@ -214,6 +214,8 @@ class _Reader(SectionReader):
             if action.after not in batches:
                 hint = nearest(action.after, batches)
                 self.find(f"{where} after", f"there is no [batch.{action.after}]{hint}; add it")
+            if action.target.channel == "topic" and "://" not in project.broker.url:
+                self.find(f"{where} deliver", "a topic needs a broker; write [broker] url")
             if action.source:
                 self._database(f"{where} source", action.source, project.root)
             texts = {
