@@ -101,7 +101,7 @@ def _service(db: Connection, each: int, random: np.random.Generator, reference: 
     rows.prepare(
         db, name, rows.SERVICE, pa.schema([("ride_id", pa.string()), ("minutes", pa.float64())])
     )
-    number = rows.lineage(db, name, Lineage, FIRST)  # type: ignore[arg-type]
+    number = rows.lineage(db, name, Lineage, FIRST)
     for day in range(DAYS):
         start = FIRST + day * DAY
         n = 24 * each

@@ -61,7 +61,7 @@ def main() -> int:
 @contextmanager
 def dashboard() -> Iterator[str]:
     """Run the dashboard as of the day after the last month; give its address."""
-    command = [sys.executable, "-m", "trivet", "--file", HERE, "dashboard"]
+    command = [sys.executable, "-m", "trivet", "--file", str(HERE), "dashboard"]
     command += ["--port", "0", "--as-of", "2020-07-02"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -288,4 +288,4 @@ def test_own_charts_of_every_kind(dash: Dash) -> None:
             "a note",
         ):  # fmt: skip
             assert text in shown.text or text == "The first 5,000 rows only", text
-        assert len(other.page("/charts/P?range=7d").rows("own-lines")) == 2 * 7
+        assert len(other.page("/charts/P?range=7d").rows("own-lines")) == 2 * 6
