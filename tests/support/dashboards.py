@@ -155,7 +155,7 @@ def log(
     host = rows.SERVICE if kind == "service" else rows.STREAM
     own = pa.schema([("ride_id", pa.string()), ("minutes", pa.float64())])
     rows.prepare(db, name, host, own)
-    number = rows.lineage(db, name, Lineage(), NOW)  # type: ignore[arg-type]
+    number = rows.lineage(db, name, Lineage(), NOW)
     reference = Reference.of(pa.array(sample * 40))
     for hour in range(hours):
         start = NOW - (hours - hour) * HOUR
