@@ -32,7 +32,7 @@ def fill(truths: Truths) -> None:
     sample = pa.array(random.gamma(4, 3, 1000))
     zones = pa.array(["a", "b", "c"] * 100)
     truths.now = NOW
-    references = {
+    references: dict[str, Any] = {
         "input__x": Reference.of(sample),
         "input__zone": Reference.of(zones),
         "output__minutes": Reference.of(sample),
@@ -147,9 +147,7 @@ class TestQuality:
     def test_a_span_of_time(self, told: Dash) -> None:
         shown = told.page("/quality", deployment=RIDES, range="7d")
         assert len(shown.rows("over-time")) == 7
-        shown = told.page(
-            "/quality", deployment=RIDES, **{"from": "2026-01-05", "to": "2026-01-06"}
-        )
+        shown = told.page(f"/quality?deployment={RIDES}&from=2026-01-05&to=2026-01-06")
         assert len(shown.rows("over-time")) == 2
         assert "No true value" in told.page("/quality", deployment=RIDES, to="2020-01-01").text
 
