@@ -1,4 +1,4 @@
-"""From a built wheel in an empty environment: a new user's first minutes, without the repository."""
+"""From a built wheel in an empty environment: a new user's first minutes."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def rows(machine: Machine, demo: Path, view: str) -> int:
         "import sqlite3, sys\n"
         "db = sqlite3.connect('data/results.db')\n"
         "there = db.execute('SELECT count(*) FROM sqlite_master WHERE name = ?', [sys.argv[1]])\n"
-        "print(there.fetchone()[0] and db.execute(f'SELECT count(*) FROM {sys.argv[1]}').fetchone()[0])"
+        "count = f'SELECT count(*) FROM {sys.argv[1]}'\n"
+        "print(there.fetchone()[0] and db.execute(count).fetchone()[0])"
     )
     return int(machine.run(machine.bin / "python", "-c", look, view, cwd=demo))
 
