@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
 from faults.places import short_or_soak
 from support.postgres import PostgresServer
@@ -122,10 +121,7 @@ def test_a_stop_signal_loses_nothing(tmp_path: Path) -> None:
     assert (set(load.statuses), load.lost, load.wrong) == ({200}, 0, [])
 
 
-@pytest.mark.parametrize(
-    "seconds",
-    [pytest.param(1.0, id="short"), pytest.param(60.0, id="soak", marks=pytest.mark.soak)],
-)
+@short_or_soak(1, 60)
 def test_results_that_are_away_cost_no_request_and_no_row(
     own_postgres: Callable[[], PostgresServer], tmp_path: Path, count: int
 ) -> None:
