@@ -46,7 +46,7 @@ BEAT_SECONDS = 1.0
 LOG_PATIENCE = 10.0
 """So long a process that ends goes on trying to write its prediction log."""
 
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0002
 """How long a thread may keep the event loop from its next step."""
 
 log = logging.getLogger("trivet.service")
