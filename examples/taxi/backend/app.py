@@ -137,7 +137,10 @@ class Taxi:
             raise Refused(403, "a ride starts now; leave out pickup_at")
         if user != FLEET:
             self._take(self._limit, user, "rides")
-        requested, pickup_at = text_of(now), text_of(_utc(asked.pickup_at) if asked.pickup_at else now)
+        requested, pickup_at = (
+            text_of(now),
+            text_of(_utc(asked.pickup_at) if asked.pickup_at else now),
+        )
         ride_id = asked.ride_id or new_id()
         facts = {
             "pickup_at": pickup_at,
@@ -260,9 +263,7 @@ def application(
             yield
 
     return protected(
-        Starlette(
-            routes=taxi.routes(), lifespan=lifespan, exception_handlers={Refused: _refused}
-        )
+        Starlette(routes=taxi.routes(), lifespan=lifespan, exception_handlers={Refused: _refused})
     )
 
 
@@ -295,7 +296,12 @@ async def _body(call: Call, kind: type[T]) -> T:
             raise Refused(413, f"at most {_MOST} bytes are read")
     try:
         return msgspec.json.decode(bytes(body), type=kind)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (
+        msgspec.ValidationError,
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:
         raise Refused(422, str(error)) from None
 
 
