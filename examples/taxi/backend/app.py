@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 STATIC = Path(__file__).with_name("static")
 _MOST = 4096
+_UNDER_WAY = 100
+"""So many requests are worked on at once."""
 _YEAR = 365 * 86_400
 _PROTECTION = [
     (
@@ -83,6 +85,7 @@ class Taxi:
         self._limit = Limiter(rules.burst, rules.refill)
         self._visitors = Limiter(120, 1.0)
         self._page = Page(rules.time_lapse)
+        self._under_way = 0
 
     def routes(self) -> list[Route | Mount]:
         """Return the addresses."""
@@ -129,7 +132,17 @@ class Taxi:
         return Response(self._page.outlines, media_type="application/json")
 
     async def request(self, call: Call) -> Response:
-        """Take a ride: estimate, keep, answer. Nobody waits for the stream."""
+        """Take a ride, unless so many are being taken that this one would wait too long."""
+        if self._under_way >= _UNDER_WAY:
+            raise Refused(503, "very many rides are asked for; try again", {"retry-after": "1"})
+        self._under_way += 1
+        try:
+            return await self._request(call)
+        finally:
+            self._under_way -= 1
+
+    async def _request(self, call: Call) -> Response:
+        """Estimate, keep, answer. Nobody waits for the stream."""
         user = self._user(call)
         asked = await _body(call, Request)
         now = self._rules.now()
