@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
 help:
 	@echo "make demo-churn  ninety days of a campaign against churn, and its dashboard"
-	@echo "make demo    score a year of real taxi rides, month by month (embedded databases)"
+	@echo "make demo    a taxi company: batch, service, stream, dashboard, driven and checked"
+	@echo "make demo-live  the same, and it stays up until Ctrl-C"
 	@echo "make test    everything, real servers included"
 	@echo "make check   lint, format and types"
 	@echo "make soak    the long kill and load runs (half an hour)"
@@ -19,7 +20,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.made pyproject.toml requirements.lock
-	$(PIP) --constraint requirements.lock --editable '.[lightgbm]'
+	$(PIP) --constraint requirements.lock --editable '.[lightgbm,service,dashboard,actions]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml requirements.lock
@@ -29,6 +30,9 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml requirements.lock
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/taxi/demo.py
+
+demo-live: $(VENV)/.demo
+	$(BIN)/python examples/taxi/demo.py --live
 
 $(VENV)/.demo-churn: $(VENV)/.demo
 	$(PIP) --constraint requirements.lock --editable '.[lightgbm,actions,dashboard]'

@@ -1,6 +1,6 @@
 """The demo: everything of the taxi company at once, driven, checked and told.
 
-    python demo.py           # a minute or two, then it stops; its exit code says whether all is well
+    python demo.py           # some minutes, then it stops; its exit code says if all is well
     python demo.py --live    # the same, and it stays up until Ctrl-C
 
 It trains the models if they are not there, starts `trivet up`, scores a year of real rides month by
@@ -140,7 +140,8 @@ def ready(up: subprocess.Popen[bytes]) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(told.stdout)
         return found if found["ready"] else None
 
-    return wait("trivet up", look)
+    status: dict[str, Any] = wait("trivet up", look)
+    return status
 
 
 def score_months() -> None:
@@ -166,6 +167,7 @@ def drive_and_check() -> list[bool]:
     """Drive rides through the backend, and look at each part; return what is well."""
     prefix = f"demo{int(time.time()):x}"
     step(f"service and stream: {RIDES} real rides through the backend, ended as they truly ended")
+    fleet: list[str | Path]
     fleet = [sys.executable, HERE / "fleet.py", "--rides", str(RIDES), "--prefix", prefix, "--json"]
     done = subprocess.run(fleet, capture_output=True, text=True, check=False, cwd=HERE)
     if done.returncode:
@@ -307,7 +309,7 @@ def command() -> list[str | Path]:
 
 def trivet(*arguments: str, quiet: bool = False) -> int:
     """Run a command of Trivet in this folder."""
-    words: Sequence[str | Path] = [*command(), *arguments]
+    words: Sequence[str | Path] = [*command(), "--log", "text", *arguments]
     done = subprocess.run(words, check=False, capture_output=quiet, text=True)
     if quiet and done.returncode:
         print(done.stdout + done.stderr)

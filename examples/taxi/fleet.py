@@ -157,7 +157,7 @@ async def drive(fleet: Fleet, trips: Iterator[dict[str, Any]], speed: float, rat
 
 
 def trips_of(rides: pa.RecordBatch, count: int) -> Iterator[dict[str, Any]]:
-    """Give the first rides as dicts, a few at a time; from the start again when there are no more."""
+    """Give so many rides as dicts; from the start again when there are no more."""
     given = 0
     while given < count:
         for place in range(0, rides.num_rows, 1000):

@@ -92,7 +92,7 @@ def write_usual(source: Path, target: Path) -> int:
     draft = target.with_name(target.name + ".new")
     draft.write_text(json.dumps(usual), encoding="utf-8")
     draft.replace(target)
-    return groups.num_rows
+    return int(groups.num_rows)
 
 
 def _column(field: pa.Field) -> str:

@@ -12,10 +12,10 @@ import argparse
 import time
 from pathlib import Path
 
+import msgspec
+from backend.events import Sender
 from fleet import trips_of
 from rides import DATA, between, month, read
-
-from trivet import Producer
 
 HERE = Path(__file__).parent
 TOPIC, TYPE, SOURCE = "rides", "ride.requested", "/taxi/replay"
@@ -27,11 +27,13 @@ def main() -> None:
     parser.add_argument("--broker", default=f"sqlite:///{HERE / 'data' / 'events.db'}")
     parser.add_argument("--from", dest="first", type=month, default=month("2019-07"))
     parser.add_argument("--rides", type=int, default=1000)
-    parser.add_argument("--speed", type=float, default=0.0, help="so much faster than life; 0: at once")
+    parser.add_argument(
+        "--speed", type=float, default=0.0, help="so much faster than life; 0: at once"
+    )
     chosen = parser.parse_args()
     rides = between(read(DATA), chosen.first, month("2020-07"))
     start, first = time.monotonic(), None
-    with Producer(chosen.broker, source=SOURCE) as producer:
+    with Sender(chosen.broker, TOPIC, SOURCE) as sender:
         for trip in trips_of(rides, chosen.rides):
             first = first or trip["pickup_at"]
             if chosen.speed:
@@ -46,8 +48,8 @@ def main() -> None:
                 "passengers": min(max(trip["passengers"], 1), 6),
                 "card": bool(trip["card"]),
             }
-            producer.send(TOPIC, ride_id, data, id=ride_id, type=TYPE, time=trip["pickup_at"])
-        producer.flush()
+            sender.send(ride_id, msgspec.json.encode(data), ride_id, TYPE, trip["pickup_at"])
+        sender.flush()
     seconds = time.monotonic() - start
     print(f"{chosen.rides:,} events in {seconds:.1f} s")
 

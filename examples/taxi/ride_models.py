@@ -1,4 +1,4 @@
-"""The models of the taxi app: what is asked when a ride is requested, and what follows on the stream.
+"""The models of the taxi app: those asked when a ride is requested, those that follow its event.
 
 All of them know the same few things: when and where the ride starts and where it is to end, some
 of them also how many ride and how they pay. None knows the metered distance, which only the end
@@ -230,9 +230,7 @@ class FinalCost(RideModel):
 _VALUE = Schema([Field(name="value", type="float64")])
 
 
-def features(
-    batch: pa.RecordBatch, zones: ZoneMap, facts: Sequence[str] = ()
-) -> pa.RecordBatch:
+def features(batch: pa.RecordBatch, zones: ZoneMap, facts: Sequence[str] = ()) -> pa.RecordBatch:
     """Compute the features: New York's clock and calendar, the two places on the map, the facts."""
     local = pc.local_timestamp(batch.column("pickup_at").cast(NEW_YORK)).cast(pa.int64()).to_numpy()
     minute = local // 60_000_000

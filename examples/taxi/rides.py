@@ -38,7 +38,9 @@ def read(path: Path = DATA) -> pa.RecordBatch:
     """
     trips = pq.read_table(path)
     seconds = pc.subtract(*(trips[at].cast(pa.int64()) for at in ("dropoff_at", "pickup_at")))
-    card = pc.if_else(pc.less_equal(trips["payment_type"], 2), pc.equal(trips["payment_type"], 1), None)
+    card = pc.if_else(
+        pc.less_equal(trips["payment_type"], 2), pc.equal(trips["payment_type"], 1), None
+    )
     made = {
         "minutes": pc.divide(seconds.cast(pa.float64()), 60e6),
         "passengers": pc.fill_null(trips["passenger_count"], 0),

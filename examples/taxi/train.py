@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -284,7 +283,9 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     for name in arguments.names or TASKS:
         found = save(name, arguments.models, arguments.version, known, later, arguments.trees)
-        covered = f"{found['coverage']:>7.0%} of {found['range']:.1f}" if "coverage" in found else ""
+        covered = (
+            f"{found['coverage']:>7.0%} of {found['range']:.1f}" if "coverage" in found else ""
+        )
         print(
             f"{name:<17}{TASKS[name].unit:<9}{found['rmse']:>6.2f}{found['mae']:>6.2f}"
             f"{found['bias']:>+7.2f}{found['baseline_mae']:>14.2f}   {covered}",
@@ -294,4 +295,4 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -25,6 +25,7 @@ USUAL = '{"overall": [11.0, 10.0], "pairs": {"230-132": [40.0, 52.0]}}'
 def train(folder: Path) -> Path:
     """Train all models with a few trees each; return the store."""
     store = folder / "models"
+    words: list[str | Path]
     words = [sys.executable, TAXI / "train.py", "--trees", "0.02", "--models", store]
     subprocess.run(words, check=True, env=environment(), stdout=subprocess.DEVNULL)
     return store

@@ -107,4 +107,3 @@ def test_a_service_that_keeps_failing_is_left_alone_for_a_while(service: Service
     assert all(duration.source == "fallback" for duration, _ in answers)
     assert len(service.asked) < 40
     assert "a moment ago" in answers[-1][0].reason
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import signal
 from collections.abc import Callable
@@ -10,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-from backend.news import News
+from backend.events import Sender
 from backend.live import Live
+from backend.news import News
 from backend.outbox import TOPIC, Outbox
 from backend.rides import Estimate, Ride
 from backend.storage import Database
 
 from support.taxi_app import Company
-from trivet import Producer, brokers
+from trivet import brokers
 from trivet.events import CloudEvents
 
 Until = Callable[[Callable[[], bool]], None]
@@ -45,11 +46,12 @@ def sent(url: str) -> list[str]:
         if TOPIC not in broker.topics():
             return []
         ids: list[str] = []
-        for partition, (first, end) in broker.bounds(TOPIC).items():
-            while first < end:
-                fetched = broker.read(TOPIC, partition, first, 1000)
+        for partition, bounds in broker.bounds(TOPIC).items():
+            place, end = bounds
+            while place < end:
+                fetched = broker.read(TOPIC, partition, place, 1000)
                 ids += CloudEvents().decode(fetched, TOPIC).ids
-                first = fetched.offsets[-1] + 1
+                place = fetched.offsets[-1] + 1
         return ids
     finally:
         broker.close()
@@ -157,13 +159,13 @@ def test_the_answers_are_kept_and_told(tmp_path: Path, until: Until) -> None:
     broker.create("answers")
     broker.close()
     tip = {"ride_id": "ride-0001", "tip": 2.0, "tip_low": 1.0, "tip_high": 3.0}
-    with Producer(url, source="/trivet/tip") as producer:
-        producer.send("answers", "ride-0001", tip, id="a", type="trivet.prediction")
-        producer.send("answers", "ride-0001", tip, id="a", type="trivet.prediction")
-        producer.send("answers", "ride-0001", {"tip": "none"}, id="b", type="trivet.prediction")
-        producer.send("answers", "x", tip | {"ride_id": "other"}, id="c", type="trivet.prediction")
-        producer.send("answers", "ride-0002", tip | {"ride_id": "ride-0002"}, id="d", type="x")
-        producer.flush()
+    other = {**tip, "ride_id": "ride-0002"}
+    with Sender(url, "answers", "/trivet/tip") as sender:
+        said = [("a", tip), ("a", tip), ("b", {"tip": "none"}), ("c", {**tip, "ride_id": "x"})]
+        for name, data in [*said, ("d", other)]:
+            moment = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+            sender.send("key", json.dumps(data).encode(), name, "trivet.prediction", moment)
+        sender.flush()
     try:
         told = asyncio.run(following())
         assert [b'"ride-0001"' in told[0], b'"ride-0002"' in told[1]] == [True, True]

@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-
 @given(
     st.integers(1, 5),
     st.floats(0.1, 10),
@@ -124,7 +123,10 @@ def test_outlines_are_drawn_to_scale() -> None:
 
 @pytest.mark.parametrize(
     ("features", "said"),
-    [([], "no taxi zone"), ([_zone(230, {"type": "Polygon", "coordinates": _square(9e5, 2e5)})], "WGS")],
+    [
+        ([], "no taxi zone"),
+        ([_zone(230, {"type": "Polygon", "coordinates": _square(9e5, 2e5)})], "WGS"),
+    ],
 )
 def test_another_file_is_refused(features: list[Any], said: str) -> None:
     with pytest.raises(SystemExit, match=said):

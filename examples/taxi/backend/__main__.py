@@ -57,7 +57,9 @@ def main() -> None:
         base_url=chosen.service,
         timeout=httpx.Timeout(chosen.deadline),
         limits=httpx.Limits(
-            max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS, keepalive_expiry=30
+            max_connections=_CONNECTIONS,
+            max_keepalive_connections=_CONNECTIONS,
+            keepalive_expiry=30,
         ),
     )
     live = Live()

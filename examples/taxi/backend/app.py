@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 STATIC = Path(__file__).with_name("static")
 _MOST = 4096
+_UNDER_WAY = 100
+"""So many requests are worked on at once."""
 _YEAR = 365 * 86_400
 _PROTECTION = [
     (
@@ -83,6 +85,7 @@ class Taxi:
         self._limit = Limiter(rules.burst, rules.refill)
         self._visitors = Limiter(120, 1.0)
         self._page = Page(rules.time_lapse)
+        self._under_way = 0
 
     def routes(self) -> list[Route | Mount]:
         """Return the addresses."""
@@ -129,7 +132,17 @@ class Taxi:
         return Response(self._page.outlines, media_type="application/json")
 
     async def request(self, call: Call) -> Response:
-        """Take a ride: estimate, keep, answer. Nobody waits for the stream."""
+        """Take a ride, unless so many are being taken that this one would wait too long."""
+        if self._under_way >= _UNDER_WAY:
+            raise Refused(503, "very many rides are asked for; try again", {"retry-after": "1"})
+        self._under_way += 1
+        try:
+            return await self._request(call)
+        finally:
+            self._under_way -= 1
+
+    async def _request(self, call: Call) -> Response:
+        """Estimate, keep, answer. Nobody waits for the stream."""
         user = self._user(call)
         asked = await _body(call, Request)
         now = self._rules.now()
@@ -137,7 +150,10 @@ class Taxi:
             raise Refused(403, "a ride starts now; leave out pickup_at")
         if user != FLEET:
             self._take(self._limit, user, "rides")
-        requested, pickup_at = text_of(now), text_of(_utc(asked.pickup_at) if asked.pickup_at else now)
+        requested, pickup_at = (
+            text_of(now),
+            text_of(_utc(asked.pickup_at) if asked.pickup_at else now),
+        )
         ride_id = asked.ride_id or new_id()
         facts = {
             "pickup_at": pickup_at,
@@ -260,9 +276,7 @@ def application(
             yield
 
     return protected(
-        Starlette(
-            routes=taxi.routes(), lifespan=lifespan, exception_handlers={Refused: _refused}
-        )
+        Starlette(routes=taxi.routes(), lifespan=lifespan, exception_handlers={Refused: _refused})
     )
 
 
@@ -295,7 +309,12 @@ async def _body(call: Call, kind: type[T]) -> T:
             raise Refused(413, f"at most {_MOST} bytes are read")
     try:
         return msgspec.json.decode(bytes(body), type=kind)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (
+        msgspec.ValidationError,
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:
         raise Refused(422, str(error)) from None
 
 

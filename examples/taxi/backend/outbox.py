@@ -10,10 +10,8 @@ import datetime as dt
 import logging
 import threading
 
-import msgspec
-
-from backend.storage import Database, Waiting
-from trivet import Producer
+from backend.events import Sender
+from backend.storage import Database
 from trivet.errors import TrivetError
 
 TOPIC = "rides"
@@ -57,35 +55,24 @@ class Outbox:
         pause = _PAUSE
         while not self._stopping.is_set():
             try:
-                with Producer(self._broker, source=SOURCE) as producer:
+                with Sender(self._broker, TOPIC, SOURCE) as sender:
                     while not self._stopping.is_set():
-                        self._send(database, producer)
+                        self._send(database, sender)
                         pause = _PAUSE
             except TrivetError as error:
                 _log.warning("events wait, next try in %.1f s: %s", pause, error)
                 self._stopping.wait(pause)
                 pause = min(2 * pause, _LONGEST)
 
-    def _send(self, database: Database, producer: Producer) -> None:
+    def _send(self, database: Database, sender: Sender) -> None:
         """Send what waits, or wait for something to send."""
         self._queued.clear()  # before the look: what is queued after it sets it again
         waiting = database.waiting(_TOGETHER)
         for event in waiting:
-            _send_one(producer, event)
+            moment = dt.datetime.fromisoformat(event.time)
+            sender.send(event.ride_id, event.data.encode(), event.event_id, event.type, moment)
         if waiting:
-            producer.flush()
+            sender.flush()
             database.sent(waiting[-1].number)
         else:
             self._queued.wait(1.0)
-
-
-def _send_one(producer: Producer, event: Waiting) -> None:
-    producer.send(
-        TOPIC,
-        event.ride_id,
-        msgspec.Raw(event.data.encode()),
-        id=event.event_id,
-        type=event.type,
-        time=dt.datetime.fromisoformat(event.time),
-        subject=event.ride_id,
-    )

@@ -35,6 +35,7 @@ _RIDE = (
     "ended_at, true_minutes, true_fare, true_tip, true_total FROM rides "
 )
 _ADD = f"INSERT INTO rides VALUES ({', '.join('?' * 16)}, NULL, NULL, NULL, NULL, NULL)"
+_FACTS = Ride.__struct_fields__[:8]
 _QUEUE = "INSERT INTO outbox (event_id, type, time, ride_id, data) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -234,7 +235,9 @@ def _rides(db: sqlite3.Connection, where: str, *values: Any) -> list[Ride]:
 
 def _ride(row: Sequence[Any], answers: dict[str, Any]) -> Ride:
     ended = None if row[16] is None else Ended(*row[16:21])
-    return Ride(*row[:8], Estimate(*row[8:12]), Estimate(*row[12:16]), answers, ended)
+    facts: dict[str, Any] = dict(zip(_FACTS, row, strict=False))
+    duration, fare = Estimate(*row[8:12]), Estimate(*row[12:16])
+    return Ride(**facts, duration=duration, fare=fare, answers=answers, ended=ended)
 
 
 def _first(rides: Sequence[Ride]) -> Ride | None:
@@ -253,4 +256,6 @@ def end_of(end: End, at: str, elapsed: float, card: bool) -> Ended:
     minutes = elapsed if end.duration_minutes is None else end.duration_minutes
     fare = round(2.5 + 0.8 * minutes, 2) if end.fare is None else end.fare
     tip = end.tip if card else 0.0
-    return Ended(at, minutes, fare, tip, round(fare + tip + 3.3, 2) if end.total is None else end.total)
+    return Ended(
+        at, minutes, fare, tip, round(fare + tip + 3.3, 2) if end.total is None else end.total
+    )
