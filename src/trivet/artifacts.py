@@ -28,6 +28,8 @@ from trivet.errors import (
     ModelNotFound,
     UntrustedModel,
 )
+from trivet.foreign import of_class, of_mlflow
+from trivet.formats._contributions import fields as reasons
 from trivet.manifest import FILE_NAME, Manifest, checksum
 from trivet.samples import as_batch, learn, settle
 from trivet.schema import Field, Schema
@@ -94,6 +96,7 @@ def save(
     target: npt.ArrayLike | None = None,
     metrics: Mapping[str, float] | None = None,
     description: str = "",
+    contributions: int = 0,
 ) -> Path:
     """Write a model into a store, ready for `load`.
 
@@ -109,6 +112,7 @@ def save(
         target: The true values of the sample's rows, shape (n,).
         metrics: Figures of your own (a holdout's, say); they win over those of the sample.
         description: One line for people.
+        contributions: So many reasons are told with each prediction (LightGBM, XGBoost).
 
     Returns:
         The version's directory. The first version of a name becomes the current one.
@@ -135,8 +139,8 @@ def save(
     format_name, module = formats.of(model)
     rows = None if sample is None else as_batch(sample)
     told = module.signature(model)
-    settled = settle((told.inputs, told.outputs), inputs, outputs, rows, name)
-    spec = formats.Spec(*settled)
+    taken, given = settle((told.inputs, told.outputs), inputs, outputs, rows, name)
+    spec = formats.Spec(taken, Schema([*given, *reasons(contributions)]))
     with _drafted(place) as draft:
         artifact = module.write(model, draft)
         predictor = module.read(draft / artifact, spec)
@@ -333,42 +337,37 @@ def _load_mlflow(
 ) -> LoadedModel:
     module = formats.by_name("mlflow")
     _check_trust(module, directory, uri, trust)
-    signature = module.signature(directory)
-    if not signature.inputs or not signature.outputs:
-        what = "outputs" if signature.inputs else "inputs"
-        raise InvalidModel(
-            f"{directory}: its signature has no {what}; log the model again with signature="
-            "mlflow.models.infer_signature(rows, predictions)"
-        )
-    spec = formats.Spec(signature.inputs, signature.outputs, threads)
-    manifest = Manifest(
-        name=name,
-        version=version,
-        format="mlflow",
-        artifact=str(directory),
-        sha256=checksum(directory),
-        inputs=spec.inputs,
-        outputs=spec.outputs,
-    )
+    manifest = of_mlflow(directory, name, version)
+    spec = formats.Spec(manifest.inputs, manifest.outputs, threads)
     return LoadedModel(manifest, module.read(directory, spec))
 
 
 def _load_class(uri: str, name: str | None, threads: int) -> LoadedModel:
     from trivet.formats import python  # noqa: PLC0415 - only when a class is named
 
-    instance = python.from_reference(uri)
-    source = python.source_file(instance)
-    spec = formats.Spec(instance.inputs, instance.outputs, threads)
-    manifest = Manifest(
-        name=name or uri.partition(":")[2],
-        version=str(getattr(instance, "version", "0")),
-        format="python",
-        artifact=str(source),
-        sha256=checksum(source),
-        inputs=spec.inputs,
-        outputs=spec.outputs,
-    )
+    instance, manifest = of_class(uri, name)
+    spec = formats.Spec(manifest.inputs, manifest.outputs, threads)
     return LoadedModel(manifest, python.predictor(instance, spec))
+
+
+def describe(uri: str, *, root: str | os.PathLike[str] = ".") -> Manifest:
+    """Return what is known of a model without loading it; only a class is imported.
+
+    Raises:
+        ModelNotFound: Nothing is there.
+        InvalidModel: Its manifest or its signature cannot be read.
+        MissingExtra: MLflow is needed and not installed.
+    """
+    if uri.startswith("models:/"):
+        from trivet.formats import mlflow  # noqa: PLC0415 - the registry's client, only when asked
+
+        return of_mlflow(*mlflow.resolve(uri))
+    directory = locate(uri, root)
+    if directory is None:
+        return of_class(uri, None)[1]
+    if (directory / FILE_NAME).exists():
+        return Manifest.read(directory)
+    return of_mlflow(directory, directory.name, "0")
 
 
 def require(uri: str, root: Path) -> None:
@@ -387,6 +386,7 @@ def require(uri: str, root: Path) -> None:
 __all__ = [
     "InvalidModel",
     "LoadedModel",
+    "describe",
     "load",
     "locate",
     "require",

@@ -11,12 +11,13 @@ import json
 import mmap
 import os
 import re
+import shutil
 import tempfile
 import threading
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +264,16 @@ class _Collector:
                 buckets.append(("+Inf" if bound == float("inf") else repr(bound), so_far))
             family.add_metric(values, buckets, numbers[-1])
         yield from families.values()
+
+
+@dataclass(slots=True)
+class CountsFolder:
+    """The folder where processes count, gone at the end."""
+
+    path: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="trivet-counts-")))
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)

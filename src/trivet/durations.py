@@ -1,12 +1,19 @@
-"""Lengths of time as ``trivet.toml`` writes them: ``90s``, ``15m``, ``6h``, ``30d``, ``2w``."""
+"""Lengths of time as ``trivet.toml`` writes them: ``90s``, ``15m``, ``6h``, ``30d``; ``5ms``."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_PART = re.compile(r"(\d{1,12})([smhdw])", re.ASCII)
+_UNITS = {
+    "ms": "milliseconds",
+    "s": "seconds",
+    "m": "minutes",
+    "h": "hours",
+    "d": "days",
+    "w": "weeks",
+}
+_PART = re.compile(r"(\d{1,12})(ms|[smhdw])", re.ASCII)
 _LONGEST = dt.timedelta(days=36_525)
 
 

@@ -17,8 +17,11 @@
     ├── DatabaseError
     │   ├── UnsupportedDatabase  no driver for that scheme
     │   ├── QueryError           the database refused a statement
+    │   ├── QueryTimeout         a query took longer than it may
     │   └── TransientError       the connection was lost or the database is busy: worth a retry
+    ├── AlertNotSent             a webhook or a mail server did not take an alert
     ├── ResultsError
+    │   ├── ResultsEmpty         there are no results yet
     │   ├── ResultsOutdated      an older layout: `trivet results upgrade`
     │   └── ResultsTooNew        a newer layout than this program knows
     ├── BrokerError
@@ -29,6 +32,11 @@
     │   ├── BufferFull           more events wait to be sent than may
     │   ├── MembershipLost       another member of the group has the partition now
     │   └── OffsetGone           the offset to read from fell out of retention
+    ├── UpError                  `trivet up` cannot start what it should
+    │   └── AlreadyUp            another `trivet up` has this project
+    ├── ActionError              an action that cannot be carried out as it stands
+    │   ├── DeliveryDelayed      not delivered, for a reason that passes: worth a retry
+    │   └── DeliveryRefused      not delivered, and never will be
     └── RunError
         ├── IntervalBusy         another process runs that interval
         ├── RunStopped           it was asked to stop; its interval is due again
@@ -111,12 +119,24 @@ class QueryError(DatabaseError):
     """The database refused a statement."""
 
 
+class QueryTimeout(DatabaseError):
+    """A query took longer than it may; the same one may be faster over a shorter time."""
+
+
 class TransientError(DatabaseError):
     """The connection was lost or the database is busy: the same call may succeed later."""
 
 
+class AlertNotSent(TrivetError):
+    """A webhook or a mail server did not take an alert; it is tried again later."""
+
+
 class ResultsError(TrivetError):
     """The results database cannot be used as it stands."""
+
+
+class ResultsEmpty(ResultsError):
+    """There are no results yet: nothing has run."""
 
 
 class ResultsOutdated(ResultsError):
@@ -157,6 +177,42 @@ class MembershipLost(BrokerError):
 
 class OffsetGone(BrokerError):
     """The offset to read from fell out of the topic's retention."""
+
+
+class UpError(TrivetError):
+    """``trivet up`` cannot start what it should."""
+
+
+class AlreadyUp(UpError):
+    """Another ``trivet up`` has this project."""
+
+
+class ActionError(TrivetError):
+    """An action cannot be carried out as it stands."""
+
+
+class DeliveryDelayed(ActionError):
+    """A delivery did not arrive, for a reason that passes by itself.
+
+    Attributes:
+        after: Seconds that the receiver asked to wait; 0 if it did not.
+    """
+
+    def __init__(self, reason: str, after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class DeliveryRefused(ActionError):
+    """A delivery will never arrive.
+
+    Attributes:
+        bounced: Whether the address was the reason.
+    """
+
+    def __init__(self, reason: str, *, bounced: bool = False) -> None:
+        super().__init__(reason)
+        self.bounced = bounced
 
 
 class RunError(TrivetError):

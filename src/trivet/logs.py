@@ -13,14 +13,16 @@ import msgspec
 def set_up_logging(*, json: bool) -> None:
     """Send the log of Trivet and of the HTTP server, if there is one, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if json else logging.Formatter("%(message)s"))
+    handler.setFormatter(JsonLines() if json else logging.Formatter("%(message)s"))
     for name, level in (("trivet", logging.INFO), ("uvicorn.error", logging.ERROR)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
 
 
-class _JsonLines(logging.Formatter):
+class JsonLines(logging.Formatter):
+    """One JSON object a record; ``extra={"fields": {...}}`` of a log call adds to it."""
+
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(
@@ -33,4 +35,4 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()
+        return msgspec.json.encode(line | getattr(record, "fields", {})).decode()

@@ -12,6 +12,7 @@ import datetime as dt
 import json
 import math
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -33,6 +34,12 @@ from trivet.validation import (
 
 Problem = tuple[str, str, str]
 """Field (empty: the whole row), code and reason."""
+
+Columns = list[list[Any]]
+"""Values by column, then by row."""
+
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError)
+"""What a compiled decoder raises on a text that it refuses."""
 
 _FLOAT32_END = 2.0**128 - 2.0**103
 """The smallest number that no longer rounds to a finite float32."""
@@ -65,12 +72,14 @@ class RecordReader:
     Attributes:
         beside: Their names.
         arrow: The schema of the batches that it makes.
+        shape: The compiled type of an object, to be decoded as a part of something larger.
     """
 
     def __init__(self, schema: Schema, beside: Sequence[str] = ()) -> None:
         self._schema = schema
         self._beside = self.beside = tuple(beside)
         self.arrow = pa.schema([pa.field(f.name, TYPES[f.type]) for f in schema])
+        self._types = self.arrow.types  # each read of a schema makes them again
         # Members are called f0, f1, ... inside: a field's name need not be one of Python's.
         members: list[Any] = []
         names: dict[str, str] = {}
@@ -85,33 +94,65 @@ class RecordReader:
             names[f"b{place}"] = name
             members.append((f"b{place}", Any, None))
         self._own = [schema.names.index(n) if n in schema.names else None for n in self._beside]
-        shape = msgspec.defstruct("Row", members, rename=names, kw_only=True, gc=False)
-        self._decoder = msgspec.json.Decoder(shape)
+        self.shape = msgspec.defstruct("Row", members, rename=names, kw_only=True, gc=False)
+        self._decoder = msgspec.json.Decoder(self.shape)
+        self._inputs = [attrgetter(f"f{place}") for place in range(len(schema))]
+        self._others = [attrgetter(f"b{place}") for place in range(len(self._beside))]
         self._moments = [i for i, field in enumerate(schema) if field.type == "timestamp"]
         self._singles = [i for i, field in enumerate(schema) if field.type == "float32"]
 
     def read(self, text: bytes | memoryview) -> Record:
         """Read one JSON object."""
         try:
-            row = self._decoder.decode(text)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return self.record(self._decoder.decode(text))
+        except UNREADABLE:
             return self._examine(text)
+
+    def record(self, row: msgspec.Struct) -> Record:
+        """Return an object that was decoded as `shape`.
+
+        Raises:
+            OverflowError: A time in it lies outside the years that have a number.
+        """
         members = msgspec.structs.astuple(row)
         width = len(self._schema)
         values: Sequence[Any] = members[:width]
         if self._moments:
-            try:
-                values = self._in_utc(values)
-            except OverflowError:
-                return self._examine(text)
+            values = self._in_utc(values)
         rest = iter(members[width:])
         beside = [next(rest) if own is None else values[own] for own in self._own]
         return Record(values, beside)
 
+    def together(self, rows: Sequence[msgspec.Struct]) -> tuple[pa.RecordBatch, Columns] | None:
+        """Put objects that were decoded as `shape` together, and what they carry beside.
+
+        The same as `columns` of each one's `record`, in a fraction of the time; None where a value
+        has to be looked at one by one.
+        """
+        inputs = [list(map(get, rows)) for get in self._inputs]
+        try:
+            for place in self._moments:
+                inputs[place] = [v if v is None else _utc(v) for v in inputs[place]]
+            arrays = [pa.array(c, f.type) for c, f in zip(inputs, self.arrow, strict=True)]
+        except (UnicodeEncodeError, OverflowError):
+            return None
+        if self._singles and not all(_is_finite(arrays[i]) for i in self._singles):
+            return None
+        beside = [
+            list(map(get, rows)) if own is None else inputs[own]
+            for get, own in zip(self._others, self._own, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.arrow), beside
+
+    def unread(self, reason: str, field: str = "", code: str = UNDECODABLE) -> Record:
+        """Return what stands for an object that was not read."""
+        empty = (None,) * len(self._schema)
+        return Record(empty, (None,) * len(self._beside), ((field, code, reason),))
+
     def read_object(self, found: object) -> Record:
         """Read what a JSON parser, or Python code, made of one object."""
         if not isinstance(found, Mapping):
-            return self._undecodable(f"the row is {_kind(found)}, not an object")
+            return self.unread(f"the row is {_kind(found)}, not an object")
         values: list[Any] = []
         problems: list[Problem] = []
         for field in self._schema:
@@ -133,7 +174,7 @@ class RecordReader:
         else:
             columns = [list(column) for column in zip(*(r.values for r in records), strict=True)]
         try:
-            arrays = [pa.array(c, f.type) for c, f in zip(columns, self.arrow, strict=True)]
+            arrays = [pa.array(c, kind) for c, kind in zip(columns, self._types, strict=True)]
         except UnicodeEncodeError:
             return self.columns([self._cleared(record) for record in records])
         if self._singles and not all(_is_finite(arrays[i]) for i in self._singles):
@@ -175,12 +216,27 @@ class RecordReader:
             # The standard parser lets NaN, Infinity and 1e999 through, which can then be named.
             found = json.loads(bytes(text).decode())
         except (ValueError, RecursionError) as error:
-            return self._undecodable(f"not valid JSON: {error}"[:200])
+            return self.unread(f"not valid JSON: {error}"[:200])
         return self.read_object(found)
 
-    def _undecodable(self, reason: str) -> Record:
-        empty = (None,) * len(self._schema)
-        return Record(empty, (None,) * len(self._beside), (("", UNDECODABLE, reason),))
+
+def text_of(value: Any) -> str | None:
+    """Return a value carried beside the inputs as the text that it is kept as."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return plain_text(value)
+    try:
+        return plain_text(msgspec.json.encode(value).decode().strip('"'))
+    except (UnicodeEncodeError, RecursionError):
+        return plain_text(repr(value))
+
+
+def plain_text(value: str) -> str:
+    """Return a text that any database keeps: without NUL and without halves of characters."""
+    if "\0" in value or not value.isascii():
+        return value.replace("\0", "\\0").encode("utf-8", "replace").decode()
+    return value
 
 
 def hint(field: Field) -> Any:

@@ -23,7 +23,7 @@ from trivet.validation import (
 )
 
 MAX_MODEL_ERRORS = 20
-"""So many rows of one batch may make the model raise before the model, not the rows, is blamed."""
+"""So many rows of one batch may make the model raise, unless a host says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +43,27 @@ class Scored:
     problems: pa.RecordBatch
 
 
-def score(model: Model, decoded: Decoded) -> Scored:
+def score(model: Model, decoded: Decoded, most: int = MAX_MODEL_ERRORS) -> Scored:
     """Validate rows, predict for the good ones and check what the model returned.
 
     A row on which the model raises, or for which it returns what its output schema forbids (null,
     a number that is not finite, a value out of range), is rejected as ``model_error``; the others
     go on.
 
+    Args:
+        model: The model.
+        decoded: The rows.
+        most: So many rows may make the model raise before the model, not the rows, is blamed.
+
     Raises:
-        PredictionError: The model fails on more than `MAX_MODEL_ERRORS` rows of the batch, or
-            returns something else than its declared outputs.
+        PredictionError: The model fails on more rows of the batch than that, or returns something
+            else than its declared outputs.
     """
     count = decoded.batch.num_rows
     found = [validate(decoded, model.inputs)]
     rows = clean_rows(count, found[0])
     inputs = take(decoded.batch, rows)
-    predictions, raised = _predict(model, inputs)
+    predictions, raised = _predict(model, inputs, most)
     answered = clean_rows(inputs.num_rows, merge(raised))
     failed = merge([*raised, _unusable(model, predictions, answered)])
     if not failed.num_rows:
@@ -76,7 +81,9 @@ def score(model: Model, decoded: Decoded) -> Scored:
     )
 
 
-def _predict(model: Model, inputs: pa.RecordBatch) -> tuple[pa.RecordBatch, list[pa.RecordBatch]]:
+def _predict(
+    model: Model, inputs: pa.RecordBatch, most: int
+) -> tuple[pa.RecordBatch, list[pa.RecordBatch]]:
     """Predict for all rows, halving the batch around those that make the model raise."""
     if not inputs.num_rows:
         return _empty(model), []
@@ -101,9 +108,9 @@ def _predict(model: Model, inputs: pa.RecordBatch) -> tuple[pa.RecordBatch, list
                 pending += [(middle, stop), (start, middle)]
                 continue
             failed.append(problems([start], "", MODEL_ERROR, _say(error)))
-            if len(failed) > MAX_MODEL_ERRORS:
+            if len(failed) > most:
                 raise PredictionError(
-                    f"model {model.name} {model.version} raised on more than {MAX_MODEL_ERRORS} "
+                    f"model {model.name} {model.version} raised on more than {most} "
                     f"rows of one batch, last: {_say(error)}; the model itself looks broken"
                 ) from error
     if not done:

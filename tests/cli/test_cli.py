@@ -49,10 +49,11 @@ def test_a_whole_story_in_processes_of_its_own(project: Project) -> None:
     code, out, err = project.run("score", "toy-scores", "--interval", "2020-01-01")
     assert (code, out) == (0, "")
     [event] = lines(err)
-    assert event | {"time": "", "seconds": {}} == {
+    assert event | {"time": "", "process": 0, "seconds": {}} == {
         "time": "",
         "level": "info",
         "logger": "trivet.run",
+        "process": 0,
         "message": event["message"],
         "event": "published",
         "deployment": "toy-scores",

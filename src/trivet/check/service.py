@@ -18,10 +18,11 @@ import pyarrow as pa
 from trivet.check.outcome import Outcome, Told, answers_of, told_in
 from trivet.check.sample import nans, nulls, without
 from trivet.contract import Model
+from trivet.counts import CountsFolder
 from trivet.current import Source
 from trivet.errors import ModelError
 from trivet.hosts.service.protocols.tensors import OF_FIELD
-from trivet.hosts.service.server import CountsFolder, Supervisor, bind
+from trivet.hosts.service.server import Supervisor, bind
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.hosts.service.worker import Plan, grpc_is_there
 

@@ -1,7 +1,8 @@
 """The command ``trivet``: the only place that wires the parts together.
 
 Exit codes: 0 done; 1 a run failed, or a database refused a statement; 2 the command, the project
-file or a model cannot be used as it stands; 3 another process runs that interval; 4 a database
+file or a model cannot be used as it stands; 3 another process runs that interval
+or that project; 4 a database
 cannot be reached; 130 and 143 stopped by SIGINT and SIGTERM before the work was done. The daemon
 ``trivet schedule`` has no end of its own: stopped by a signal, it ends with 0.
 """
@@ -13,11 +14,29 @@ from pathlib import Path
 
 import click
 
-from trivet.cli import batch, check, history, service
+from trivet.cli import (
+    actions,
+    actuals,
+    alerts,
+    batch,
+    check,
+    compare,
+    completion,
+    dashboard,
+    history,
+    init,
+    model,
+    service,
+    stream,
+    up,
+)
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=completion.HintingGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--file",
     "-f",
@@ -41,14 +60,29 @@ def trivet(context: click.Context, file: Path, log: str) -> None:
 
 
 for _command in (
+    init.init,
     batch.score,
     batch.backfill,
     batch.schedule,
     service.serve,
+    stream.consume,
+    stream.dead,
+    stream.asyncapi,
+    up.up,
+    up.status,
+    actions.act,
+    actions.actions,
     check.check,
+    model.model,
+    compare.compare,
+    actuals.actuals,
+    alerts.alerts,
+    dashboard.dashboard,
+    dashboard.report,
     history.runs,
     history.rejects,
     history.results,
+    completion.completion,
 ):
     trivet.add_command(_command)
 

@@ -10,10 +10,11 @@ def exit_code(error: Exception) -> int:
     """Return the exit code of a command that ended with an error."""
     from trivet import errors
 
-    if isinstance(error, errors.IntervalBusy):
+    if isinstance(error, errors.IntervalBusy | errors.AlreadyUp):
         return BUSY
     if isinstance(error, errors.TransientError | errors.BrokerUnavailable):
         return UNREACHABLE
-    if isinstance(error, errors.RunError | errors.QueryError | errors.PredictionError):
+    failed = errors.RunError | errors.QueryError | errors.PredictionError | errors.UpError
+    if isinstance(error, failed):
         return FAILED
     return UNUSABLE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import sys
 import threading
@@ -12,10 +11,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
-import msgspec
 
 from trivet.cli.exits import exit_code
 from trivet.errors import IntervalBusy, TrivetError
+from trivet.logs import JsonLines
 
 if TYPE_CHECKING:
     from trivet.hosts.batch.job import Job, Result
@@ -40,7 +39,7 @@ def reporting(context: click.Context) -> Iterator[Reporter]:
     wanted = context.obj["log"]
     live = sys.stderr.isatty() if wanted == "auto" else wanted == "text"
     handler = _OnStandardError()
-    handler.setFormatter(logging.Formatter("%(message)s") if live else _JsonLines())
+    handler.setFormatter(logging.Formatter("%(message)s") if live else JsonLines())
     log = logging.getLogger("trivet")
     before = log.handlers, log.propagate, log.level
     log.handlers, log.propagate = [handler], False
@@ -92,19 +91,6 @@ class _OnStandardError(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(self.format(record), err=True)
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(
-                timespec="milliseconds"
-            ),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        return msgspec.json.encode(line | getattr(record, "fields", {})).decode()
 
 
 class _Log:

@@ -27,7 +27,8 @@ def serve(context: click.Context, port: int | None, workers: int | None) -> None
     SIGTERM or Ctrl-C ends it after the requests under way; a second Ctrl-C ends it at once.
     SIGHUP has it look for new versions of its models.
     """
-    from trivet.hosts.service.server import CountsFolder, Supervisor, bind
+    from trivet.counts import CountsFolder
+    from trivet.hosts.service.server import Supervisor, bind
     from trivet.hosts.service.worker import check_tls
 
     project = wiring.project_of(context)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import difflib
 import logging
 import os
+import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +22,17 @@ import click
 from trivet.cli.exits import INTERRUPTED
 
 if TYPE_CHECKING:
+    from trivet.actions.action import Action
+    from trivet.brokers.base import Broker
     from trivet.current import Source
     from trivet.hosts.batch.job import Job
     from trivet.hosts.batch.run import Progress
     from trivet.hosts.service.settings import ServiceSettings
     from trivet.hosts.service.worker import Plan
+    from trivet.hosts.stream.settings import StreamSettings
+    from trivet.hosts.stream.worker import Plan as StreamPlan
     from trivet.settings import ModelSettings, Project
+    from trivet.up.plan import Process
 
 T = TypeVar("T")
 
@@ -72,11 +79,48 @@ def job_of(
     return Job(settings, InUse(source_of(project.models[settings.model]), project.root), around)
 
 
+def action_of(project: Project, name: str, stop: threading.Event) -> Action:
+    """Wire an action to the deployment that it follows and to its databases."""
+    from trivet.actions.action import Action, Surroundings
+
+    settings = project.action[pick(project.action, name, "action")]
+    batch = project.batch[settings.after]
+    around = Surroundings(
+        root=project.root,
+        project=project.project.name,
+        results=project.results.url,
+        source=settings.source or batch.source,
+        calendar=batch.calendar,
+        delay=batch.delay,
+        clock=lambda: dt.datetime.now(dt.UTC),
+        stop=stop,
+        broker=lambda: broker_of(project),
+    )
+    return Action(settings, around)
+
+
+def broker_of(project: Project) -> Broker:
+    """Connect to the project's broker."""
+    from trivet import brokers
+
+    return brokers.connect(project.broker.url, project.root)
+
+
 def source_of(settings: ModelSettings, version: str | None = None) -> Source:
     """Return where a model of the project comes from."""
     from trivet.current import Source
 
     return Source(settings.name, settings.uri, version, settings.trust, settings.threads)
+
+
+def versioned(settings: ModelSettings, version: str) -> Source:
+    """Return where a version of a model of the project comes from, whichever one its uri names."""
+    uri, registry = settings.uri, settings.uri.startswith("models:/")
+    if registry and "@" not in uri:  # models:/NAME/VERSION
+        uri = uri.rpartition("/")[0] + "@"
+    elif not registry:
+        uri = uri.partition("@")[0]
+    return source_of(dataclasses.replace(settings, uri=uri), version)
 
 
 def service_plan(project: Project, settings: ServiceSettings, counts: Path, *, json: bool) -> Plan:
@@ -94,6 +138,37 @@ def service_plan(project: Project, settings: ServiceSettings, counts: Path, *, j
         counts=counts,
         json=json,
     )
+
+
+def stream_plan(
+    project: Project, settings: StreamSettings, counts: Path, *, accept_loss: bool, json: bool
+) -> StreamPlan:
+    """Return what each process of a stream is started with."""
+    from trivet.hosts.stream.worker import Plan
+
+    return Plan(
+        settings=settings,
+        source=source_of(project.models[settings.model]),
+        broker=project.broker.url,
+        results=project.results.url,
+        root=project.root.absolute(),
+        counts=counts,
+        accept_loss=accept_loss,
+        json=json,
+    )
+
+
+def programs_missing(plan: Iterable[Process], root: Path, path: str) -> list[str]:
+    """Return one line for each command whose program is not there."""
+    found = []
+    for process in plan:
+        program = process.command[0]
+        if shutil.which(program if "/" not in program else str(root / program), path=path) is None:
+            found.append(
+                f"[up.{process.name}] command: there is no program {program!r}; "
+                "install it, or correct the command"
+            )
+    return found
 
 
 def check_results(project: Project, settings: ServiceSettings) -> None:

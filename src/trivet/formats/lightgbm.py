@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from trivet.errors import InvalidModel, ModelError
-from trivet.formats import Predictor, Signature, Spec, _native, _sidecar
+from trivet.formats import Predictor, Signature, Spec, _contributions, _native, _sidecar
 from trivet.formats._arrays import Codes, Floats, Matrix, arrange
 from trivet.formats._kinds import is_a
 from trivet.formats._order import Order
@@ -40,7 +40,7 @@ EXTRA = "lightgbm"
 LIBRARIES = ("lightgbm",)
 
 _FILE = "model.txt"
-_FLOAT64, _NORMAL, _ALL_TREES = 1, 0, -1  # of LightGBM's c_api.h
+_FLOAT64, _NORMAL, _CONTRIBUTIONS, _ALL_TREES = 1, 0, 3, -1  # of LightGBM's c_api.h
 
 
 def recognises(model: object) -> bool:
@@ -88,18 +88,28 @@ def read(artifact: Path, spec: Spec) -> Predictor:
     except (OSError, ValueError) as error:
         raise InvalidModel(f"{who}: no text of a LightGBM model: {error}") from error
     matrix = _matrix(facts, spec.inputs, who)
-    answer = _answer(facts, extra.get("classes"), spec.outputs, who)
+    plain, why = _contributions.split(spec.outputs)
+    answer = _answer(facts, extra.get("classes"), plain, who)
+    names = [spec.inputs.names[i] for i in arrange(facts.features, spec.inputs, who)]
+    reasons = _contributions.Contributions(why, names, facts.columns, who) if why else None
     booster = _Native(path, len(facts.features), facts.columns, spec.threads)
     order = Order(facts.visits)
 
-    def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
-        asked = matrix(batch)
+    def answered(asked: Floats) -> pa.RecordBatch:
         places = order(asked)
         if places is None:
-            return answer(booster.predict(asked), batch.num_rows)
+            return answer(booster.predict(asked), len(asked))
         values = np.empty((len(asked), facts.columns))
         values[places] = booster.predict(asked.take(places, axis=0))
-        return answer(values, batch.num_rows)
+        return answer(values, len(asked))
+
+    def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
+        asked = matrix(batch)
+        given = answered(asked)
+        if reasons is None:
+            return given
+        told = reasons.arrays(booster.contributions(asked))
+        return _contributions.joined(spec.outputs, given, told)
 
     return Predictor(predict, parallel=True)
 
@@ -249,18 +259,29 @@ class _Native:
     def predict(self, matrix: Floats) -> Floats:
         """Return the answers, shape (rows, columns)."""
         answers = np.empty((len(matrix), self._columns))
-        length = ctypes.byref(ctypes.c_int64())
         if len(matrix) == 1:
+            length = ctypes.byref(ctypes.c_int64())
             status = self._library.LGBM_BoosterPredictForMatSingleRowFast(
                 self._row().pointer, matrix.ctypes.data, length, answers.ctypes.data
             )
         else:
-            how = (_NORMAL, 0, _ALL_TREES, self._settings, length, answers.ctypes.data)
-            status = self._library.LGBM_BoosterPredictForMat(
-                self._handle.pointer, matrix.ctypes.data, _FLOAT64, *matrix.shape, 1, *how
-            )
+            status = self._ask(matrix, _NORMAL, answers)
         self._check(status)
         return answers
+
+    def contributions(self, matrix: Floats) -> Floats:
+        """Return what each feature adds to the score, and the base, shape (rows, features + 1)."""
+        answers = np.empty((len(matrix), self._features + 1))
+        self._check(self._ask(matrix, _CONTRIBUTIONS, answers))
+        return answers
+
+    def _ask(self, matrix: Floats, kind: int, answers: Floats) -> int:
+        length = ctypes.byref(ctypes.c_int64())
+        how = (kind, 0, _ALL_TREES, self._settings, length, answers.ctypes.data)
+        status: int = self._library.LGBM_BoosterPredictForMat(
+            self._handle.pointer, matrix.ctypes.data, _FLOAT64, *matrix.shape, 1, *how
+        )
+        return status
 
     def _row(self) -> _native.Handle:
         """Return LightGBM's prepared state for single rows; it holds buffers: one a thread."""

@@ -142,9 +142,7 @@ def resolve(uri: str) -> tuple[Path, str, str]:
             f"{uri} names no model; write models:/NAME@ALIAS or models:/NAME/VERSION"
         )
     name, alias, version = parts["name"], parts["alias"], parts["version"]
-    _pyfunc()
-    import mlflow  # noqa: PLC0415 - seconds
-
+    mlflow = _mlflow()
     try:
         if alias is not None:
             version = str(mlflow.MlflowClient().get_model_version_by_alias(name, alias).version)
@@ -155,6 +153,22 @@ def resolve(uri: str) -> tuple[Path, str, str]:
             "register it, or set MLFLOW_TRACKING_URI to the registry that has it"
         ) from error
     return Path(place), name, version
+
+
+def client() -> Any:
+    """Return a client of the registry that MLflow itself is configured for.
+
+    Raises:
+        MissingExtra: MLflow is not installed.
+    """
+    return _mlflow().MlflowClient()
+
+
+def _mlflow() -> Any:
+    _pyfunc()
+    import mlflow  # noqa: PLC0415 - seconds
+
+    return mlflow
 
 
 def _pyfunc() -> Any:

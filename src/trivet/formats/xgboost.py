@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from trivet.errors import InvalidModel, ModelError
-from trivet.formats import Predictor, Signature, Spec, _native, _sidecar
+from trivet.formats import Predictor, Signature, Spec, _contributions, _native, _sidecar
 from trivet.formats._arrays import Codes, Floats, Matrix, arrange
 from trivet.formats._kinds import is_a
 from trivet.formats._outputs import (
@@ -91,10 +91,19 @@ def read(artifact: Path, spec: Spec) -> Predictor:
     who = str(artifact)
     booster = _Native(path, spec.threads, extra.get("missing", math.nan))
     matrix = _matrix(booster, spec.inputs, extra.get("categories", {}), who)
-    answer = _answer(booster.facts, spec.outputs, who)
+    plain, why = _contributions.split(spec.outputs)
+    answer = _answer(booster.facts, plain, who)
+    columns = booster.facts.targets if len(booster.facts.classes) <= 2 else 0
+    names = [spec.inputs.names[i] for i in arrange(_names(booster), spec.inputs, who)]
+    reasons = _contributions.Contributions(why, names, columns, who) if why else None
 
     def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return answer(booster.predict(matrix(batch)), batch.num_rows)
+        asked = matrix(batch)
+        given = answer(booster.predict(asked), batch.num_rows)
+        if reasons is None:
+            return given
+        told = reasons.arrays(booster.contributions(asked))
+        return _contributions.joined(spec.outputs, given, told)
 
     return Predictor(predict, parallel=booster.facts.trees)
 
@@ -139,7 +148,7 @@ class _Facts:
 
 
 def _matrix(booster: _Native, inputs: Schema, categories: dict[str, list[Any]], who: str) -> Matrix:
-    names = booster.feature_names() or [f"f{i}" for i in range(booster.facts.features)]
+    names = _names(booster)
     order = arrange(names, inputs, who)
     places = dict(zip(names, order, strict=True))
     codes = {
@@ -147,6 +156,10 @@ def _matrix(booster: _Native, inputs: Schema, categories: dict[str, list[Any]], 
         for name, values in categories.items()
     }
     return Matrix(inputs, order, codes, who)
+
+
+def _names(booster: _Native) -> list[str]:
+    return booster.feature_names() or [f"f{i}" for i in range(booster.facts.features)]
 
 
 def _answer(facts: _Facts, outputs: Schema, who: str) -> Callable[[Answers, int], pa.RecordBatch]:
@@ -209,6 +222,7 @@ class _Native:
             "cache_id": 0,
         }
         self._how = json.dumps(how).encode()
+        self._why = json.dumps(how | {"type": 2}).encode()
         # XGBoost sets a booster up when it first predicts; threads must not do so together.
         self.predict(np.zeros((1, self.facts.features)))
 
@@ -216,10 +230,15 @@ class _Native:
         """Return the answers, shape (rows, columns)."""
         if not self.facts.trees:
             with self._lock:
-                return self._predict_linear(matrix)
+                return self._ask_copy(matrix, self._how)
         return self._ask(
             self._library.XGBoosterPredictFromDense, _interface(matrix), self._how, None
         )
+
+    def contributions(self, matrix: Floats) -> Floats:
+        """Return what each feature adds to the score, and the base, shape (rows, features + 1)."""
+        with self._lock:
+            return self._ask_copy(matrix, self._why).astype(np.float64)
 
     def feature_names(self) -> list[str]:
         """Return the names it was trained with; none if it was trained on bare arrays."""
@@ -231,8 +250,8 @@ class _Native:
         )
         return [(names[i] or b"").decode() for i in range(length.value)]
 
-    def _predict_linear(self, matrix: Floats) -> Answers:
-        """Go through XGBoost's own copy of the matrix, the only way that linear boosters know."""
+    def _ask_copy(self, matrix: Floats, how: bytes) -> Answers:
+        """Go through XGBoost's own copy of the matrix, as linear boosters and reasons need."""
         pointer = ctypes.c_void_p()
         settings = json.dumps({"missing": self._missing, "nthread": 1}).encode()
         self._check(
@@ -241,7 +260,7 @@ class _Native:
             )
         )
         copied = _native.Handle(pointer, self._library.XGDMatrixFree)
-        return self._ask(self._library.XGBoosterPredictFromDMatrix, copied.pointer, self._how)
+        return self._ask(self._library.XGBoosterPredictFromDMatrix, copied.pointer, how)
 
     def _ask(self, function: Callable[..., int], *arguments: Any) -> Answers:
         shape, dimensions = ctypes.POINTER(ctypes.c_uint64)(), ctypes.c_uint64()

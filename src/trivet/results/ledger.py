@@ -106,6 +106,7 @@ class Run:
 def register(db: Connection, deployment: Deployment, now: Moment) -> None:
     """Insert or refresh a deployment."""
     start = deployment.start or Moment(1970, 1, 1, tzinfo=dt.UTC)
+    manifest = json.dumps(deployment.manifest, default=str)
     db.execute(
         named("register", db.dialect.name),
         name=deployment.name,
@@ -118,7 +119,15 @@ def register(db: Connection, deployment: Deployment, now: Moment) -> None:
         view_name=deployment.view,
         key_columns=json.dumps(deployment.key),
         keep_columns=json.dumps(deployment.keep),
-        manifest=json.dumps(deployment.manifest, default=str),
+        manifest=manifest,
+        registered_at=now,
+    )
+    db.execute(
+        named("register_manifest", db.dialect.name),
+        deployment=deployment.name,
+        model_version=str(deployment.manifest.get("version", "")),
+        model_digest=str(deployment.manifest.get("digest", "")),
+        manifest=manifest,
         registered_at=now,
     )
 

@@ -1,15 +1,18 @@
-"""Predictions that come row by row, from a service: unique by deployment, source and id."""
+"""Predictions that come row by row, from a service or a stream: unique by source and id."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from trivet.contract import Model
 from trivet.databases import Connection
-from trivet.errors import ResultsError
+from trivet.errors import QueryError, ResultsError
+from trivet.results.ledger import Lineage
+from trivet.results.profiles import Counted, add_profiles
 from trivet.results.statements import identifier, named, with_names
 from trivet.results.tables import columns_of, show, sql_type, table_of, view_of
 from trivet.schema import type_name
@@ -20,12 +23,16 @@ FIXED = pa.schema(
         pa.field("source", pa.string()),
         pa.field("id", pa.string()),
         pa.field("scored_at", pa.timestamp("us", "UTC")),
-        pa.field("seconds", pa.float64()),
-        pa.field("inputs", pa.string()),
     ]
 )
-"""Columns of every such table: the model's version, what the row is about (its key as JSON), its id
-as its answer told it, when its prediction was ready, how long that took, and its inputs as JSON."""
+"""Columns of every such table: the model's version, what the row is about or where it came from,
+its id there, and when its prediction was ready."""
+
+SERVICE = pa.schema([pa.field("seconds", pa.float64()), pa.field("inputs", pa.string())])
+"""Columns that a service adds: how long the answer took, and the inputs as JSON."""
+
+STREAM = pa.schema([pa.field("event_at", pa.timestamp("us", "UTC"))])
+"""Columns that a stream adds: the event's own time."""
 
 LINEAGE = ("model_name", "model_version", "model_digest")
 """Columns that the view adds."""
@@ -43,13 +50,23 @@ REJECTS = pa.schema(
     ]
 )
 
+EVENT_REJECTS = pa.schema(
+    [
+        *REJECTS,
+        pa.field("topic", pa.string()),
+        pa.field("partition_number", pa.int32()),
+        pa.field("event_offset", pa.int64()),
+    ]
+)
+"""The same for events, which have a place in a topic."""
+
 
 def deployment_of(model: str) -> str:
     """Return the name of a model's deployment in the service."""
     return f"service-{model}"
 
 
-def lineage(db: Connection, deployment: str, model: Model, now: dt.datetime) -> int:
+def lineage(db: Connection, deployment: str, model: Lineage, now: dt.datetime) -> int:
     """Return the number under which a version of a model is known in a deployment."""
     with db.transaction():
         found = db.rows(
@@ -63,20 +80,26 @@ def lineage(db: Connection, deployment: str, model: Model, now: dt.datetime) -> 
     return int(found["lineage"][0].as_py())
 
 
-def prepare(db: Connection, deployment: str, columns: pa.Schema) -> None:
-    """Create or widen the table for these columns beside the fixed ones, its view and its staging.
+def prepare(db: Connection, deployment: str, host: pa.Schema, columns: pa.Schema) -> None:
+    """Create or widen the table for these columns, its view and its staging.
+
+    Args:
+        db: The results database.
+        deployment: Whose table.
+        host: What its host adds to `FIXED`: `SERVICE` or `STREAM`.
+        columns: What the deployment and its model add.
 
     Raises:
         ResultsError: A column has the name of a fixed one, or another type than in the table.
     """
     for name in columns.names:
-        if name in FIXED.names or name in LINEAGE:
+        if name in FIXED.names or name in host.names or name in LINEAGE:
             raise ResultsError(
                 f"column {name!r} has the name of a column that every row has; rename it"
             )
     dialect = db.dialect.name
     table = identifier(table_of(deployment))
-    wanted = {f.name: sql_type(str(type_name(f.type)), dialect) for f in columns}
+    wanted = {f.name: sql_type(str(type_name(f.type)), dialect) for f in (*host, *columns)}
     have = columns_of(db, table_of(deployment))
     if not have or any(name not in have for name in wanted):
         with db.transaction():
@@ -114,7 +137,11 @@ def _widened(db: Connection, deployment: str, wanted: Mapping[str, str]) -> dict
 
 
 def append(
-    db: Connection, deployment: str, predictions: pa.RecordBatch, rejects: pa.RecordBatch
+    db: Connection,
+    deployment: str,
+    predictions: pa.RecordBatch,
+    rejects: pa.RecordBatch,
+    counted: Counted | None = None,
 ) -> int:
     """Add rows in one short transaction; return how many of them were there already.
 
@@ -123,20 +150,78 @@ def append(
         deployment: Whose rows.
         predictions: The columns of `FIXED` and those given to `prepare`.
         rejects: Rows of the schema `REJECTS`.
+        counted: What the rows add to the profiles of their hours.
+    """
+
+    def beside() -> None:
+        db.append("trivet_rejects", rejects)
+
+    return write(db, deployment, predictions, beside, counted)
+
+
+def write(
+    db: Connection,
+    deployment: str,
+    predictions: pa.RecordBatch,
+    beside: Callable[[], None],
+    counted: Counted | None = None,
+) -> int:
+    """Add predictions in one short transaction; return how many of them were there already.
+
+    Rows that come twice are rare, and to look for them first would cost every row a second write:
+    only where the database refuses one is the transaction run again with care.
+
+    Args:
+        db: The connection that `prepare` was called on.
+        deployment: Whose rows.
+        predictions: The columns of `FIXED` and those given to `prepare`.
+        beside: What else belongs to the transaction; it may be called twice.
+        counted: What the rows add to the profiles of their hours.
+    """
+    try:
+        with db.transaction():
+            beside()
+            db.append(table_of(deployment), predictions)
+            if counted is not None:
+                add_profiles(db, deployment, predictions, counted)
+            return 0
+    except QueryError:
+        with db.transaction():
+            beside()
+            moved = _insert_new(db, deployment, predictions)
+            if counted is not None:
+                new = replace(counted, inputs=counted.inputs.take(moved))
+                add_profiles(db, deployment, predictions.take(moved), new)
+            return int(predictions.num_rows - len(moved))
+
+
+def _insert_new(db: Connection, deployment: str, predictions: pa.RecordBatch) -> pa.Array:
+    """Add those predictions that are not there, by way of a table of this connection's own.
+
+    Returns:
+        Their places.
     """
     dialect = db.dialect.name
     table, staging = identifier(table_of(deployment)), identifier(_staging(deployment))
     columns = ", ".join(identifier(name) for name in predictions.schema.names)
-    moved = 0
-    with db.transaction():
-        if predictions.num_rows:
-            db.append(_staging(deployment), predictions, temporary=True)
-            moved = db.rows(
-                with_names("insert_staged", dialect, table=table, staging=staging, columns=columns)
-            ).num_rows
-            db.execute(with_names("empty_staging", dialect, staging=staging))
-        db.append("trivet_rejects", rejects)
-    return int(predictions.num_rows - moved)
+    db.append(_staging(deployment), predictions, temporary=True)
+    moved = db.rows(
+        with_names("insert_staged", dialect, table=table, staging=staging, columns=columns)
+    )
+    db.execute(with_names("empty_staging", dialect, staging=staging))
+    new = set(zip(moved["source"].to_pylist(), moved["id"].to_pylist(), strict=True))
+    places = []
+    rows = zip(*(predictions.column(name).to_pylist() for name in ("source", "id")), strict=True)
+    for place, row in enumerate(rows):
+        if row in new:  # of a row that comes twice at once, the first one was moved
+            new.remove(row)
+            places.append(place)
+    return pa.array(places, pa.int64())
+
+
+def without_nul(column: pa.Array) -> pa.Array:
+    """Escape NUL characters, which PostgreSQL cannot keep in a text."""
+    return pc.replace_substring(column, "\0", "\\0") if pa.types.is_string(column.type) else column
 
 
 def _staging(deployment: str) -> str:

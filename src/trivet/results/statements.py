@@ -6,15 +6,18 @@ import functools
 import re
 from importlib import resources
 
+import pyarrow as pa
+
+from trivet.databases.values import from_text
 from trivet.errors import ResultsError
 from trivet.statements import statements_of
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_ .-]{0,62}")
 
 
-def named(name: str, dialect: str) -> str:
-    """Return a statement, in a dialect's own form where there is one."""
-    statements = statements_of("trivet.results")
+def named(name: str, dialect: str, package: str = "trivet.results") -> str:
+    """Return a statement of a package, in a dialect's own form where there is one."""
+    statements = statements_of(package)
     return statements.get(f"{name}.{dialect}") or statements[name]
 
 
@@ -52,3 +55,10 @@ def split(text: str) -> list[str]:
     """Split a migration into statements; each ends with a semicolon at the end of a line."""
     bare = re.sub(r"--[^\n]*", "", text)
     return [part.strip() for part in re.split(r";\s*\n", bare + "\n") if part.strip()]
+
+
+def with_moments(table: pa.Table, *names: str) -> pa.Table:
+    """Return a result with the columns named as moments, whatever the database keeps them as."""
+    for name in names:
+        table = table.set_column(table.schema.get_field_index(name), name, from_text(table[name]))
+    return table

@@ -11,14 +11,26 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from trivet.actions.settings import ActionSettings
+from trivet.alerts.settings import AlertSettings
+from trivet.dashboard.settings import ChartSettings, DashboardSettings
 from trivet.databases import dialects, redact
 from trivet.errors import SettingsError, TrivetError
 from trivet.hosts.batch.settings import BatchSettings
 from trivet.hosts.schedule import Schedule
 from trivet.hosts.service.settings import ServiceSettings
+from trivet.hosts.stream.settings import StreamSettings
+from trivet.results.actuals_settings import ActualsSettings
+from trivet.results.rows import deployment_of
 from trivet.results.tables import view_of
 from trivet.settings.reading import SectionReader, nearest
-from trivet.settings.sections import ModelSettings, ProjectSettings, ResultsSettings
+from trivet.settings.sections import (
+    BrokerSettings,
+    ModelSettings,
+    ProjectSettings,
+    ResultsSettings,
+)
+from trivet.up.settings import UpSettings
 
 FILE_NAME = "trivet.toml"
 
@@ -33,22 +45,42 @@ class Project:
         file: The file.
         project: ``[project]``.
         results: ``[results]``.
+        broker: ``[broker]``.
         models: ``[models.NAME]`` by name.
         batch: ``[batch.NAME]`` by name.
         service: ``[service]``, if there is one.
+        stream: ``[stream.NAME]`` by name.
+        action: ``[action.NAME]`` by name.
+        actuals: ``[actuals.NAME]`` by name.
+        alerts: ``[alerts]``.
+        dashboard: ``[dashboard]`` with its charts.
+        up: ``[up.NAME]`` by name.
     """
 
     file: Path
     project: ProjectSettings = field(default_factory=ProjectSettings)
     results: ResultsSettings = field(default_factory=ResultsSettings)
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     batch: Mapping[str, BatchSettings] = field(default_factory=dict)
     service: ServiceSettings | None = None
+    stream: Mapping[str, StreamSettings] = field(default_factory=dict)
+    action: Mapping[str, ActionSettings] = field(default_factory=dict)
+    actuals: Mapping[str, ActualsSettings] = field(default_factory=dict)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    dashboard: DashboardSettings = field(default_factory=DashboardSettings)
+    up: Mapping[str, UpSettings] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
         """The folder that relative paths start from."""
         return self.file.parent
+
+    @property
+    def deployments(self) -> list[str]:
+        """The names of all deployments, as the results have them."""
+        served = [] if self.service is None else [name for name, _ in self.service.pinned()]
+        return [*self.batch, *(deployment_of(name) for name in served), *self.stream]
 
 
 def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Project:
@@ -69,6 +101,11 @@ def load_project(path: Path, environment: Mapping[str, str] | None = None) -> Pr
     return project
 
 
+def environment() -> dict[str, str]:
+    """Return the process's environment, for processes that are started with it."""
+    return dict(os.environ)
+
+
 def _document(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
@@ -86,9 +123,21 @@ class _Reader(SectionReader):
     """Turns the parsed file into values, and checks what they say of each other."""
 
     def project(self, document: dict[str, Any]) -> Project:
-        singles = {"project": ProjectSettings, "results": ResultsSettings}
-        families = {"models": ModelSettings, "batch": BatchSettings}
-        self.refuse_unknown("", document, [*singles, *families, "service"])
+        singles = {
+            "project": ProjectSettings,
+            "results": ResultsSettings,
+            "alerts": AlertSettings,
+            "broker": BrokerSettings,
+        }
+        families = {
+            "models": ModelSettings,
+            "batch": BatchSettings,
+            "stream": StreamSettings,
+            "actuals": ActualsSettings,
+            "up": UpSettings,
+            "action": ActionSettings,
+        }
+        self.refuse_unknown("", document, [*singles, *families, "service", "dashboard"])
         found: dict[str, Any] = {"file": self._file}
         for name, kind in singles.items():
             value = self.section(f"[{name}]", kind, document.get(name, {}))
@@ -97,14 +146,35 @@ class _Reader(SectionReader):
             found["service"] = self.section("[service]", ServiceSettings, document["service"])
         for name, kind in families.items():
             found[name] = dict(self.family(name, kind, document.get(name, {})))
+        if dashboard := self._dashboard(document.get("dashboard", {})):
+            found["dashboard"] = dashboard
         project = Project(**found)
         self._check_service(project, document.get("models"))
+        self._check_streams(project, document.get("models"))
         name = project.project.name or self._file.absolute().parent.name
         return dataclasses.replace(
             project,
             project=dataclasses.replace(project.project, name=name),
             batch=self._checked(project, document.get("models")),
+            action=self._checked_actions(project, document.get("batch")),
+            actuals=self._checked_actuals(project),
         )
+
+    def _dashboard(self, parts: Any) -> DashboardSettings | None:
+        """Read the section of the dashboard, and those of its charts with their queries."""
+        own = (
+            {k: v for k, v in parts.items() if k != "charts"} if isinstance(parts, dict) else parts
+        )
+        written = parts.get("charts", {}) if isinstance(parts, dict) else {}
+        charts = {}
+        for name, chart in self.family("dashboard.charts", ChartSettings, written):
+            where, root = f"[dashboard.charts.{name}]", self._file.parent
+            query = self._query(f"{where} query", chart.query, root)
+            spec = self._text(f"{where} spec", chart.spec, root, ".json", "a specification")
+            charts[name] = dataclasses.replace(
+                chart, query=query or chart.query, spec=chart.spec if spec is None else spec
+            )
+        return self.section("[dashboard]", DashboardSettings, own, charts=charts)
 
     def _checked(self, project: Project, models: Any) -> dict[str, BatchSettings]:
         """Resolve what the batch sections refer to."""
@@ -135,6 +205,48 @@ class _Reader(SectionReader):
         self._refuse_clashes(project.batch)
         return checked
 
+    def _checked_actions(self, project: Project, batches: Any) -> dict[str, ActionSettings]:
+        """Resolve what the action sections refer to."""
+        batches = batches if isinstance(batches, dict) else {}
+        checked = {}
+        for name, action in project.action.items():
+            where = f"[action.{name}]"
+            if action.after not in batches:
+                hint = nearest(action.after, batches)
+                self.find(f"{where} after", f"there is no [batch.{action.after}]{hint}; add it")
+            if action.target.channel == "topic" and "://" not in project.broker.url:
+                self.find(f"{where} deliver", "a topic needs a broker; write [broker] url")
+            if action.source:
+                self._database(f"{where} source", action.source, project.root)
+            texts = {
+                key: self._query(f"{where} {key}", getattr(action, key), project.root)
+                for key in ("select", "contacts", "suppress")
+            }
+            texts["template"] = self._text(
+                f"{where} template", action.template, project.root, ".md", "a text"
+            )
+            found: dict[str, Any] = {key: text for key, text in texts.items() if text}
+            checked[name] = dataclasses.replace(action, **found)
+        return checked
+
+    def _checked_actuals(self, project: Project) -> dict[str, ActualsSettings]:
+        """Resolve what the sections of true values refer to."""
+        checked, taken = {}, dict[str, str]()
+        for name, actuals in project.actuals.items():
+            where = f"[actuals.{name}]"
+            known = project.deployments
+            if actuals.of not in known:
+                hint = nearest(actuals.of, known)
+                self.find(
+                    f"{where} deployment", f"there is no deployment {actuals.of!r}{hint}; name one"
+                )
+            if taken.setdefault(actuals.of, name) != name:
+                self.find(where, f"{actuals.of} has its true values from {taken[actuals.of]}")
+            self._database(f"{where} source", actuals.source, project.root)
+            query = self._query(f"{where} query", actuals.query, project.root)
+            checked[name] = dataclasses.replace(actuals, query=query or actuals.query)
+        return checked
+
     def _check_service(self, project: Project, models: Any) -> None:
         if project.service is None:
             return
@@ -150,6 +262,33 @@ class _Reader(SectionReader):
                         f"[batch.{batch}]",
                         f"rename it: its view would be that of {name} in [service]",
                     )
+
+    def _check_streams(self, project: Project, models: Any) -> None:
+        models = models if isinstance(models, dict) else {}
+        if project.stream and "://" not in project.broker.url:
+            self.find(
+                "[broker] url", "write sqlite:///data/events.db or kafka://host:9092, as it is none"
+            )
+        served = [] if project.service is None else [name for name, _ in project.service.pinned()]
+        taken = {view_of(name): f"[batch.{name}]" for name in project.batch}
+        taken |= {view_of(deployment_of(name)): f"{name} in [service]" for name in served}
+        groups: dict[tuple[str, str], str] = {}
+        for name, stream in project.stream.items():
+            where, view = f"[stream.{name}]", view_of(name)
+            if stream.model not in models:
+                hint = nearest(stream.model, models)
+                self.find(f"{where} model", f"there is no [models.{stream.model}]{hint}; add it")
+            if view.startswith(_RESERVED):
+                self.find(where, f"rename it: {view} could be a table of ours or the database's")
+            if taken.setdefault(view, where) != where:
+                self.find(where, f"rename it: its view would be that of {taken[view]}")
+            group = (stream.topic, stream.member_group)
+            if groups.setdefault(group, where) != where:
+                self.find(
+                    f"{where} group",
+                    f"{groups[group]} reads {stream.topic} in the same group, so each would see a "
+                    "part of the events; name another",
+                )
 
     def _check_calendar(self, where: str, batch: BatchSettings) -> None:
         before = len(self.findings)
@@ -177,19 +316,23 @@ class _Reader(SectionReader):
 
     def _query(self, where: str, text: str, root: Path) -> str | None:
         """Return the query, read from its file if that is what the text names."""
-        if "\n" in text or not text.endswith(".sql"):
+        return self._text(where, text, root, ".sql", "a SELECT")
+
+    def _text(self, where: str, text: str, root: Path, suffix: str, what: str) -> str | None:
+        """Return a text, read from its file if that is what it names."""
+        if "\n" in text or not text.endswith(suffix):
             return text
         path = root / text
         try:
-            query = path.read_text(encoding="utf-8")
+            found = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            self.find(where, f"there is no file {path}; write it, or the SELECT itself here")
+            self.find(where, f"there is no file {path}; write it, or {what} here")
         except (OSError, ValueError) as error:
             self.find(where, f"{path} cannot be read: {error}")
         else:
-            if query.strip():
-                return query
-            self.find(where, f"{path} is empty; write a SELECT into it")
+            if found.strip():
+                return found
+            self.find(where, f"{path} is empty; write {what} into it")
         return None
 
     def _refuse_clashes(self, names: Iterable[str]) -> None:
@@ -222,9 +365,11 @@ def _place(url: str, root: Path) -> tuple[Any, ...]:
 
 __all__ = [
     "FILE_NAME",
+    "BrokerSettings",
     "ModelSettings",
     "Project",
     "ProjectSettings",
     "ResultsSettings",
+    "environment",
     "load_project",
 ]

@@ -105,6 +105,8 @@ class SectionReader:
             return _VARIABLE.sub(lambda match: self._variable(where, match[1]), value)
         if isinstance(value, list):
             return [self._expanded(where, item) for item in value]
+        if isinstance(value, dict):
+            return {key: self._expanded(f"{where}.{key}", item) for key, item in value.items()}
         return value
 
     def _variable(self, where: str, name: str) -> str:

@@ -31,6 +31,17 @@ class ResultsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSettings:
+    """``[broker]``.
+
+    Attributes:
+        url: The broker that streams read from and producers send to.
+    """
+
+    url: str = "sqlite:///data/events.db"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
     """``[models.NAME]``.
 

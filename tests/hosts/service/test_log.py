@@ -190,10 +190,12 @@ def test_a_new_version_may_answer_more(results_url: str) -> None:
 def test_columns_that_clash_are_named(results_url: str) -> None:
     with open_results(results_url) as db:
         with pytest.raises(ResultsError, match="column 'inputs' has the name of a column that"):
-            rows.prepare(db, "service-m", pa.schema([pa.field("inputs", pa.string())]))
-        rows.prepare(db, "service-m", pa.schema([pa.field("y", pa.float64())]))
+            rows.prepare(
+                db, "service-m", rows.SERVICE, pa.schema([pa.field("inputs", pa.string())])
+            )
+        rows.prepare(db, "service-m", rows.SERVICE, pa.schema([pa.field("y", pa.float64())]))
         with pytest.raises(ResultsError, match=r"'y' of predictions_service_m is .*give the model"):
-            rows.prepare(db, "service-m", pa.schema([pa.field("y", pa.string())]))
+            rows.prepare(db, "service-m", rows.SERVICE, pa.schema([pa.field("y", pa.string())]))
 
 
 def test_what_cannot_be_written_is_counted_and_the_rest_goes_on(sqlite_url: str) -> None:

@@ -14,8 +14,9 @@ from support.service_client import application, ask
 from support.service_models import BoundedModel, EchoModel
 from trivet.contract import Model
 from trivet.hosts.service.app import App
-from trivet.hosts.service.openapi import example_of, field_schema
+from trivet.hosts.service.openapi import example_of
 from trivet.hosts.service.serving import Models
+from trivet.json_schema import field_schema
 from trivet.schema import Field
 from trivet.testing import LinearModel
 

@@ -28,6 +28,7 @@ from trivet.hosts.service.serving import Served
 from trivet.results import rows as results
 from trivet.results.layout import open_results
 from trivet.results.ledger import Deployment, register
+from trivet.results.profiles import Counted, References, references_of
 from trivet.results.tables import view_of
 
 WRITE_SECONDS = 0.2
@@ -66,7 +67,7 @@ class _Opened:
     """A connection and what was prepared on it."""
 
     db: Connection
-    lineages: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    lineages: dict[tuple[str, str, str], tuple[int, References]] = field(default_factory=dict)
 
 
 class PredictionWriter:
@@ -181,13 +182,11 @@ class PredictionWriter:
         chunk: list[Entry] = []
         while True:
             if not chunk:
+                self._wait_for_company()
                 chunk = self._chunk()
             if not chunk:
                 if self._stop_at is not None:
                     break
-                self._hurry.wait(WRITE_SECONDS)
-                if self._stop_at is None:
-                    self._hurry.clear()
                 continue
             try:
                 opened = opened or _Opened(
@@ -212,6 +211,16 @@ class PredictionWriter:
             chunk = []
         if opened is not None:
             opened.db.close()
+
+    def _wait_for_company(self) -> None:
+        """Wait a little for rows to write together, unless there is a transaction full of them.
+
+        Without it, a service under load would have a transaction for every few rows.
+        """
+        if self._stop_at is None and self.queued < WRITE_ROWS:
+            self._hurry.wait(WRITE_SECONDS)
+            if self._stop_at is None:
+                self._hurry.clear()
 
     def _chunk(self) -> list[Entry]:
         chunk, rows = [], 0
@@ -239,17 +248,21 @@ class PredictionWriter:
         for entries in groups.values():
             served = entries[0].served
             deployment = results.deployment_of(served.name)
-            number = self._lineage(opened, deployment, served)
-            predictions = predictions_of(served, number, entries)
+            number, references = self._lineage(opened, deployment, served)
+            predictions, inputs = predictions_of(served, number, entries)
             there = results.append(
-                opened.db, deployment, predictions, rejects_of(served, deployment, entries)
+                opened.db,
+                deployment,
+                predictions,
+                rejects_of(served, deployment, entries),
+                Counted(inputs, served.model.outputs.names, references),
             )
             self._count("written", predictions.num_rows - there)
             if there:
                 self._count("repeated", there)
 
-    def _lineage(self, opened: _Opened, deployment: str, served: Served) -> int:
-        """Make sure that the table is there and wide enough; return the version's number."""
+    def _lineage(self, opened: _Opened, deployment: str, served: Served) -> tuple[int, References]:
+        """Make sure that the table is wide enough; return the version's number and bins."""
         model = served.model
         key = (deployment, model.version, model.digest)
         if key not in opened.lineages:
@@ -268,6 +281,7 @@ class PredictionWriter:
                 ),
                 now,
             )
-            results.prepare(opened.db, deployment, columns)
-            opened.lineages[key] = results.lineage(opened.db, deployment, model, now)
+            results.prepare(opened.db, deployment, results.SERVICE, columns)
+            number = results.lineage(opened.db, deployment, model, now)
+            opened.lineages[key] = (number, references_of(served.summary))
         return opened.lineages[key]

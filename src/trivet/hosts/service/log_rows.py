@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from trivet.hosts.service.batcher import Result, Waiting, places_of
 from trivet.hosts.service.serving import Served
+from trivet.records import plain_text, text_of
 from trivet.results import rows as results
 from trivet.validation import Decoded
 
@@ -41,42 +41,51 @@ def columns_of(served: Served) -> pa.Schema:
     return pa.schema(keys + [pa.field(f.name, f.arrow.type) for f in served.model.outputs])
 
 
-def predictions_of(served: Served, number: int, entries: Sequence[Entry]) -> pa.RecordBatch:
-    """Put the good rows of some batches into the columns of their table."""
+def predictions_of(
+    served: Served, number: int, entries: Sequence[Entry]
+) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Put the good rows of some batches into the columns of their table, beside their inputs."""
     ids: list[str] = []
     keys: list[Sequence[str | None]] = []
     seconds: list[float] = []
     at: list[float] = []
     inputs, outputs = [], []
+    picked: list[int] = []
+    before = 0
     for entry in entries:
         result = entry.result
         assert not isinstance(result, Exception)  # such a batch is not taken
         places = places_of(result, entry.total)
-        picked: list[int] = []
+        known = len(picked)
         for start, waiting in entry.requests:
             beside = _beside(served, waiting)
             for row in range(waiting.count):
                 if places[start + row] >= 0:
-                    picked.append(places[start + row])
+                    picked.append(before + places[start + row])
                     ids.append(_id(waiting, row))
                     keys.append(next(beside))
                     seconds.append(entry.ended - waiting.began)
                 else:
                     next(beside)
-        at += [entry.at] * len(picked)
-        whole = len(picked) == result.predictions.num_rows
-        chosen = None if whole else pa.array(picked, pa.int64())
-        inputs.append(result.inputs if chosen is None else result.inputs.take(chosen))
-        outputs.append(result.predictions if chosen is None else result.predictions.take(chosen))
+        at += [entry.at] * (len(picked) - known)
+        inputs.append(result.inputs)
+        outputs.append(result.predictions)
+        before += result.predictions.num_rows
+    asked_for, told = pa.Table.from_batches(inputs), pa.Table.from_batches(outputs)
+    if len(picked) < before:  # one look for all batches: most are small
+        chosen = pa.array(picked, pa.int64())
+        asked_for, told = (table.combine_chunks().take(chosen) for table in (asked_for, told))
     names = served.reader.beside
-    table = pa.Table.from_batches(inputs).to_pydict()
+    whole_inputs = pa.RecordBatch.from_arrays(
+        [column.combine_chunks() for column in asked_for.columns], schema=asked_for.schema
+    )
+    table = whole_inputs.to_pydict()
     encode = msgspec.json.Encoder().encode
     asked = [
         encode(dict(zip(table, row, strict=True))).decode()
         for row in zip(*table.values(), strict=True)
     ]
     sources = [encode(dict(zip(names, key, strict=True))).decode() for key in keys]
-    told = pa.Table.from_batches(outputs).combine_chunks()
     moments = (np.asarray(at) * 1e6).astype(np.int64)
     columns = {
         "lineage": pa.array(np.full(len(ids), number, np.int64)),
@@ -89,11 +98,8 @@ def predictions_of(served: Served, number: int, entries: Sequence[Entry]) -> pa.
     for place, name in enumerate(names):
         columns[name] = pa.array([key[place] for key in keys], pa.string())
     for name, column in zip(told.schema.names, told.columns, strict=True):
-        whole_column = pa.concat_arrays(column.chunks)
-        if pa.types.is_string(column.type):  # PostgreSQL keeps no NUL
-            whole_column = pc.replace_substring(whole_column, "\0", "\\0")
-        columns[name] = whole_column
-    return pa.RecordBatch.from_pydict(columns)
+        columns[name] = results.without_nul(column.combine_chunks())
+    return pa.RecordBatch.from_pydict(columns), whole_inputs
 
 
 def rejects_of(served: Served, deployment: str, entries: Sequence[Entry]) -> pa.RecordBatch:
@@ -113,8 +119,8 @@ def rejects_of(served: Served, deployment: str, entries: Sequence[Entry]) -> pa.
             for row, key in enumerate(_beside(served, waiting)):
                 for p in told.get(start + row, ()):
                     source = msgspec.json.encode(dict(zip(names, key, strict=True))).decode()
-                    reason = _plain_text(p["reason"])
-                    field = _plain_text(p["field"])
+                    reason = plain_text(p["reason"])
+                    field = plain_text(p["field"])
                     about = (field, p["code"], reason, _id(waiting, row), at)
                     found.append((deployment, 0, source, *about))
     columns = list(zip(*found, strict=True)) or [()] * len(results.REJECTS)
@@ -134,7 +140,7 @@ def _beside(served: Served, waiting: Waiting) -> Iterator[Sequence[str | None]]:
     names = served.reader.beside
     if not isinstance(waiting.rows, Decoded):
         for record in waiting.rows:
-            yield [_text(value) for value in record.beside]
+            yield [text_of(value) for value in record.beside]
         return
     carried = waiting.beside
     columns: list[list[Any]] = []
@@ -146,23 +152,4 @@ def _beside(served: Served, waiting: Waiting) -> Iterator[Sequence[str | None]]:
         else:
             columns.append([None] * waiting.count)
     for row in range(waiting.count):
-        yield [_text(column[row]) for column in columns]
-
-
-def _text(value: Any) -> str | None:
-    """Return a key's value as the text that it is kept as."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return _plain_text(value)
-    try:
-        return _plain_text(msgspec.json.encode(value).decode().strip('"'))
-    except (UnicodeEncodeError, RecursionError):
-        return _plain_text(repr(value))
-
-
-def _plain_text(value: str) -> str:
-    """Return a text that any database keeps: without NUL and without halves of characters."""
-    if "\0" in value or not value.isascii():
-        return value.replace("\0", "\\0").encode("utf-8", "replace").decode()
-    return value
+        yield [text_of(column[row]) for column in columns]

@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 
 import msgspec
 
@@ -337,16 +334,3 @@ def _send(pid: int | None, number: int) -> None:
     if pid is not None:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-@dataclass(slots=True)
-class CountsFolder:
-    """The folder where the processes count, gone at the end."""
-
-    path: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="trivet-counts-")))
-
-    def __enter__(self) -> Path:
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)

@@ -251,17 +251,15 @@ ON CONFLICT (deployment, model_version, model_digest) DO UPDATE SET model_name =
 RETURNING lineage
 
 -- name: create_rows.sqlite
--- Predictions that come row by row: what each is about, its id, when, how long, and its inputs.
+-- Predictions that come row by row; what its host and its deployment add to each is added after.
 CREATE TABLE IF NOT EXISTS {table} (
-    lineage BIGINT NOT NULL, source TEXT NOT NULL, id TEXT NOT NULL, scored_at TEXT NOT NULL,
-    seconds REAL NOT NULL, inputs TEXT NOT NULL
+    lineage BIGINT NOT NULL, source TEXT NOT NULL, id TEXT NOT NULL, scored_at TEXT NOT NULL
 )
 
 -- name: create_rows.postgresql
 CREATE TABLE IF NOT EXISTS {table} (
     lineage BIGINT NOT NULL, source TEXT NOT NULL, id TEXT NOT NULL,
-    scored_at TIMESTAMP WITH TIME ZONE NOT NULL, seconds DOUBLE PRECISION NOT NULL,
-    inputs TEXT NOT NULL
+    scored_at TIMESTAMP WITH TIME ZONE NOT NULL
 )
 
 -- name: index_rows
@@ -291,10 +289,10 @@ DROP TABLE IF EXISTS {staging}
 CREATE TEMPORARY TABLE {staging} AS SELECT * FROM {table} WHERE 1 = 0
 
 -- name: insert_staged
--- Move the staged rows over, leaving out those that are there already; one line a row moved.
+-- Move the staged rows over, leaving out those that are there already; tell those that were moved.
 INSERT INTO {table} ({columns}) SELECT {columns} FROM {staging} WHERE 1 = 1
 ON CONFLICT DO NOTHING
-RETURNING 1 AS moved
+RETURNING source, id
 
 -- name: empty_staging
 DELETE FROM {staging}

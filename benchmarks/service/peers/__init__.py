@@ -1,0 +1,1 @@
+"""What serves beside Trivet: each file is one server, with no code of the others."""

@@ -1,0 +1,1 @@
+"""The stream host held against raw loops and other frameworks."""

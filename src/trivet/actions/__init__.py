@@ -1,0 +1,1 @@
+"""Acting on predictions: who gets something, who is held out, and its delivery, once."""

@@ -1,0 +1,1 @@
+"""Alerts: what goes wrong, found in the results database, told once and resolved once."""

@@ -1,0 +1,1 @@
+"""The dashboard: pages over the results database, which it reads and nothing else."""

@@ -1,0 +1,133 @@
+-- What a deployment's page asks.
+
+-- name: newest_interval
+-- The end of the newest published interval.
+SELECT max(interval_end) AS newest FROM trivet_published WHERE deployment = $deployment
+
+-- name: newest_hour
+SELECT max(hour) AS newest FROM trivet_hourly_profiles WHERE deployment = $deployment
+
+-- name: interval_profiles
+-- A column's profiles by published interval, the newest first.
+SELECT p.interval_start AS starts, p.interval_end AS ends, p.attempt, r.model_version,
+    f.row_count, f.null_count, f.counts, f.total, f.low, f.high
+FROM trivet_published p
+JOIN trivet_runs r ON r.attempt = p.attempt
+JOIN trivet_profiles f
+    ON f.attempt = p.attempt AND f.side = $side AND f.column_name = $column
+WHERE p.deployment = $deployment AND p.interval_start >= $since AND p.interval_start < $until
+ORDER BY p.interval_start DESC LIMIT $limit
+
+-- name: hour_profiles
+-- A column's profiles by hour, the newest first.
+SELECT f.hour AS starts, NULL AS ends, 0 AS attempt, l.model_version,
+    f.row_count, f.null_count, f.counts, f.total, f.low, f.high
+FROM trivet_hourly_profiles f JOIN trivet_lineages l ON l.lineage = f.lineage
+WHERE f.deployment = $deployment AND f.side = $side AND f.column_name = $column
+  AND f.hour >= $since AND f.hour < $until
+ORDER BY f.hour DESC, f.lineage DESC LIMIT $limit
+
+-- name: interval_versions
+-- Which version of the model made which intervals.
+SELECT r.model_version, r.model_digest, min(p.interval_start) AS first_start,
+    max(p.interval_end) AS last_end, count(*) AS periods, sum(r.rows_scored) AS n,
+    min(r.started_at) AS first_used
+FROM trivet_published p JOIN trivet_runs r ON r.attempt = p.attempt
+WHERE p.deployment = $deployment
+GROUP BY r.model_version, r.model_digest ORDER BY min(r.started_at) DESC
+
+-- name: hour_versions
+SELECT l.model_version, l.model_digest, min(f.hour) AS first_start, max(f.hour) AS last_end,
+    count(*) AS periods, sum(f.row_count) AS n, min(l.first_used_at) AS first_used
+FROM trivet_lineages l LEFT JOIN trivet_hourly_profiles f
+    ON f.deployment = l.deployment AND f.lineage = l.lineage AND f.side = 'output'
+    AND f.column_name = $column
+WHERE l.deployment = $deployment
+GROUP BY l.model_version, l.model_digest ORDER BY min(l.first_used_at) DESC
+
+-- name: published_sizes
+-- The newest published intervals and their rows.
+SELECT p.attempt, p.interval_start, p.interval_end, r.rows_scored
+FROM trivet_published p JOIN trivet_runs r ON r.attempt = p.attempt
+WHERE p.deployment = $deployment AND p.interval_start >= $since AND p.interval_start < $until
+ORDER BY p.interval_start DESC LIMIT $limit
+
+-- name: breakdown_of_intervals.sqlite
+-- Rows and predictions by the value of a column, over some attempts.
+SELECT value, count(*) AS n, avg(y) AS mean, sum(CASE WHEN y IS NULL THEN 1 ELSE 0 END) AS nulls
+FROM (
+    SELECT {value} AS value, {measure} AS y FROM {table}
+    WHERE attempt IN (SELECT value FROM json_each('[' || $attempts || ']')) LIMIT $most
+) AS picked
+GROUP BY value ORDER BY n DESC, value LIMIT $limit
+
+-- name: breakdown_of_intervals.postgresql
+SELECT value, count(*) AS n, CAST(avg(y) AS double precision) AS mean,
+    sum(CASE WHEN y IS NULL THEN 1 ELSE 0 END) AS nulls
+FROM (
+    SELECT {value} AS value, {measure} AS y FROM {table}
+    WHERE attempt = ANY (CAST(string_to_array($attempts, ',') AS bigint[])) LIMIT $most
+) AS picked
+GROUP BY value ORDER BY n DESC, value LIMIT $limit
+
+-- name: breakdown_of_rows
+-- Rows and predictions by the value of a column, over the newest rows of a span.
+SELECT value, count(*) AS n, CAST(avg(y) AS double precision) AS mean,
+    sum(CASE WHEN y IS NULL THEN 1 ELSE 0 END) AS nulls
+FROM (
+    SELECT {value} AS value, {measure} AS y FROM {table}
+    WHERE scored_at >= $since AND scored_at < $until LIMIT $most
+) AS picked
+GROUP BY value ORDER BY n DESC, value LIMIT $limit
+
+-- name: rows_of_intervals.sqlite
+-- Predictions of some attempts with their lineage, the newest attempt first.
+SELECT {columns}, interval_start, interval_end, attempt, model_version, model_digest, scored_at
+FROM {view}
+WHERE attempt IN (SELECT value FROM json_each('[' || $attempts || ']')) AND ({search})
+LIMIT $limit
+
+-- name: rows_of_intervals.postgresql
+SELECT {columns}, interval_start, interval_end, attempt, model_version, model_digest, scored_at
+FROM {view}
+WHERE attempt = ANY (CAST(string_to_array($attempts, ',') AS bigint[])) AND ({search})
+LIMIT $limit
+
+-- name: rows_of_log
+-- The newest rows of a prediction log with their lineage.
+SELECT {columns}, id, scored_at, model_version, model_digest{more}
+FROM {view}
+WHERE scored_at >= $since AND scored_at < $until
+ORDER BY scored_at DESC LIMIT $limit
+
+-- name: rows_of_log_by_source
+-- Rows of a prediction log about one key: the index finds them in any number of rows.
+SELECT {columns}, id, scored_at, model_version, model_digest{more}
+FROM {view}
+WHERE source = $source ORDER BY scored_at DESC LIMIT $limit
+
+-- name: rows_of_log_by_id
+-- Rows of a prediction log without a key, by the id that the answer told.
+SELECT {columns}, id, scored_at, model_version, model_digest{more}
+FROM {view}
+WHERE source = $source AND id = $id ORDER BY scored_at DESC LIMIT $limit
+
+-- name: part_hour.sqlite
+-- Parts of a moment, in UTC.
+substr({column}, 12, 2)
+
+-- name: part_hour.postgresql
+to_char({column} AT TIME ZONE 'UTC', 'HH24')
+
+-- name: part_weekday.sqlite
+CASE strftime('%w', {column}) WHEN '0' THEN '7 Sun' WHEN '1' THEN '1 Mon' WHEN '2' THEN '2 Tue'
+    WHEN '3' THEN '3 Wed' WHEN '4' THEN '4 Thu' WHEN '5' THEN '5 Fri' WHEN '6' THEN '6 Sat' END
+
+-- name: part_weekday.postgresql
+to_char({column} AT TIME ZONE 'UTC', 'ID Dy')
+
+-- name: part_month.sqlite
+substr({column}, 1, 7)
+
+-- name: part_month.postgresql
+to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM')

@@ -1,0 +1,78 @@
+"""How far a stream has come in each partition, kept beside what came of its events.
+
+An offset moves by compare-and-set in the transaction that keeps the effects of the events before
+it: who has lost a partition to another worker moves nothing, and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+
+from trivet.databases import Connection
+from trivet.errors import MembershipLost
+from trivet.results.statements import named
+
+Span = tuple[int, int]
+"""The offset that a batch began at, and the one behind its last event."""
+
+
+def offsets(db: Connection, deployment: str, topic: str) -> dict[int, int]:
+    """Return the next offset of each partition that a deployment has begun."""
+    found = db.rows(named("offsets", db.dialect.name), deployment=deployment, topic=topic)
+    numbers = found["partition_number"].to_pylist()
+    return dict(zip(numbers, found["next_offset"].to_pylist(), strict=True))
+
+
+def place(
+    db: Connection, deployment: str, topic: str, begin: Mapping[int, int], now: dt.datetime
+) -> None:
+    """Say where a deployment begins in partitions, unless that was said before."""
+    for partition, offset in begin.items():
+        db.execute(
+            named("place_offset", db.dialect.name),
+            deployment=deployment,
+            topic=topic,
+            partition=partition,
+            next=offset,
+            now=now,
+        )
+
+
+def advance(
+    db: Connection, deployment: str, topic: str, spans: Mapping[int, Span], now: dt.datetime
+) -> None:
+    """Within a transaction, move the offsets of some partitions.
+
+    Raises:
+        MembershipLost: One is not where this worker began: another worker has moved it.
+    """
+    for partition, (begin, end) in sorted(spans.items()):
+        moved = db.rows(
+            named("advance_offset", db.dialect.name),
+            deployment=deployment,
+            topic=topic,
+            partition=partition,
+            before=begin,
+            next=end,
+            now=now,
+        )
+        if not moved.num_rows:
+            raise MembershipLost(
+                f"{deployment}: partition {partition} of topic {topic!r} is no longer at offset "
+                f"{begin}: another worker has it"
+            )
+
+
+def skip(
+    db: Connection, deployment: str, topic: str, partition: int, to: int, now: dt.datetime
+) -> None:
+    """Go on behind events that the topic no longer has."""
+    db.execute(
+        named("skip_offset", db.dialect.name),
+        deployment=deployment,
+        topic=topic,
+        partition=partition,
+        next=to,
+        now=now,
+    )
