@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.events import Place, make_place
+from support.events import Place, close_senders, make_place
 from trivet.brokers.base import Broker
 
 
@@ -20,3 +20,9 @@ def broker(place: Place) -> Iterator[Broker]:
     made = place.connect()
     yield made
     made.close()
+
+
+@pytest.fixture(autouse=True)
+def senders() -> Iterator[None]:
+    yield
+    close_senders()

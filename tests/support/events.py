@@ -110,11 +110,24 @@ Event = tuple[bytes | None, bytes | None, Headers]
 
 def fill(broker: Broker, topic: str, values: Iterable[bytes], key: bytes | None = b"k") -> None:
     """Append values and wait until they are durable."""
-    appender = broker.appender()
-    for value in values:
-        appender.append(topic, key, value)
-    flush(appender)
-    appender.close()
+    send(broker, topic, [(key, value, ()) for value in values])
+
+
+_senders: dict[Broker, Appender] = {}
+
+
+def send(broker: Broker, topic: str, events: Iterable[Event]) -> None:
+    """Append events, with one appender a broker, and wait until they are durable."""
+    if broker not in _senders:
+        _senders[broker] = broker.appender()
+    for key, value, headers in events:
+        _senders[broker].append(topic, key, value, headers)
+    flush(_senders[broker])
+
+
+def close_senders() -> None:
+    while _senders:
+        _senders.popitem()[1].close()
 
 
 def flush(appender: Appender) -> None:

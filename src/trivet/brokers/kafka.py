@@ -164,19 +164,26 @@ class KafkaBroker:
         return columns(partition, found)
 
     def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
-        parts = [TopicPartition(topic, partition) for partition in self._partitions(topic)]
-        ends = []
-        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
-            with translated(f"{self._name}, topic {topic!r}"):
-                asked = self._admin.list_offsets(
-                    dict.fromkeys(parts, spec),
-                    isolation_level=IsolationLevel.READ_COMMITTED,
-                    request_timeout=_CALL_SECONDS,
-                )
-                ends.append({p.partition: self._result(f).offset for p, f in asked.items()})
-        return {
-            partition: (ends[0][partition], ends[1][partition]) for partition in sorted(ends[0])
-        }
+        deadline = time.monotonic() + _CALL_SECONDS
+        while True:
+            try:
+                first = self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+                last = self._offsets(topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+            except BrokerUnavailable:  # a partition may be between two leaders
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return {partition: (first[partition], last[partition]) for partition in first}
+
+    def _offsets(self, topic: str, spec: OffsetSpec) -> dict[int, int]:
+        with translated(f"{self._name}, topic {topic!r}"):
+            asked = self._admin.list_offsets(
+                {TopicPartition(topic, p): spec for p in self._partitions(topic)},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=_CALL_SECONDS,
+            )
+            return {part.partition: self._result(done).offset for part, done in asked.items()}
 
     def lag(self, topic: str, group: str) -> list[Lag]:
         bounds = self.bounds(topic)

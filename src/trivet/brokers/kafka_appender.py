@@ -13,12 +13,15 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from trivet.brokers.base import Failed, Headers, Member
 from trivet.brokers.kafka_errors import error_of, translated
 from trivet.brokers.kafka_member import KafkaMember
-from trivet.errors import BrokerError, BufferFull
+from trivet.errors import BrokerError, BufferFull, MembershipLost
 
 CALL_SECONDS = 30.0
 """How long one call may wait for the broker."""
 
 _SERVE_EVERY = 1024
+
+_TAKEN_BACK = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
+"""Why events of a transaction that was aborted are not delivered."""
 
 _logger = logging.getLogger("trivet.brokers")
 
@@ -69,13 +72,15 @@ class KafkaAppender:
             self._topics.add(topic)
         if self._transaction and not self._begun:
             raise BrokerError("this appender has transactions only: call begin() first")
+        if any("\0" in name for name, _ in headers):
+            raise BrokerError(f"topic {topic!r}: the name of a header may have no NUL character")
         more: dict[str, Any] = {"headers": list(headers)} if headers else {}
         if failed is not None:
             more["on_delivery"] = lambda error, _: failed(_reason(error)) if error else None
         self._served += 1
-        if self._served % _SERVE_EVERY == 0:
-            self._producer.poll(0)
         try:
+            if self._served % _SERVE_EVERY == 0:
+                self._producer.poll(0)
             self._producer.produce(topic, value, key, **more)
         except BufferError:
             self._producer.poll(0)
@@ -87,7 +92,8 @@ class KafkaAppender:
             raise error_of(error.args[0], f"{self._broker}, topic {topic!r}") from None
 
     def flush(self, seconds: float) -> int:
-        left = int(self._producer.flush(seconds))
+        with translated(self._broker):
+            left = int(self._producer.flush(seconds))
         if self._lost:
             lost, self._lost = self._lost, []
             raise BrokerError(f"{len(lost):,} events were given up: {lost[0]}")
@@ -123,12 +129,9 @@ class KafkaAppender:
         if not self._begun:
             return
         self._begun = False
-        self._producer.purge()
-        try:
+        with suppress(MembershipLost):  # whoever shut this one out has ended its transaction
             self._patiently(lambda: self._producer.abort_transaction(CALL_SECONDS))
-        finally:
-            self._producer.poll(0)
-            self._lost.clear()
+        self._lost.clear()
 
     def close(self) -> None:
         with suppress(KafkaException):  # one that was shut out says so once more
@@ -152,7 +155,7 @@ class KafkaAppender:
             time.sleep(0.02)
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
+        if error is not None and error.code() not in _TAKEN_BACK:
             why = _reason(error)
             self._lost.append(f"topic {message.topic()!r}: {why}")
             _logger.error("an event for topic %r is given up: %s", message.topic(), why)

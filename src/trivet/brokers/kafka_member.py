@@ -181,6 +181,9 @@ class KafkaMember:
 
     def _on_assign(self, _: Consumer, parts: list[TopicPartition]) -> None:
         self._membership = None
+        if self._closing:  # too late: nothing would be read, and no question answered
+            self._consumer.incremental_assign([])
+            return
         arrived = {part.partition for part in parts}
         self._held |= arrived
         try:

@@ -1,0 +1,116 @@
+"""What only Kafka has: settings passed through, logins, a broker that goes and comes back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.events import Remembers, everything, fill, flush, take, values_of
+from support.kafka import USER, KafkaServer
+from trivet.brokers import connect
+from trivet.errors import BrokerError, BrokerUnavailable, MissingExtra
+
+_SASL = "security.protocol=SASL_PLAINTEXT&sasl.mechanism=PLAIN&sasl.username={user}"
+
+
+def login(kafka: KafkaServer, password: str) -> str:
+    asked = _SASL.format(user=USER)
+    return f"kafka://{kafka.sasl_address}?{asked}&sasl.password={password}"
+
+
+def test_settings_of_a_login_are_passed_on(kafka: KafkaServer) -> None:
+    broker = connect(login(kafka, "s3cret-Pa%24s"))
+    topic = kafka.new_name()
+    broker.create(topic)
+    fill(broker, topic, [b"v"])
+    member = broker.member(topic, "group", Remembers())
+    assert values_of(take(member, 1)) == [b"v"]
+    member.close()
+    broker.close()
+
+
+def test_a_wrong_password_is_told_and_not_printed(kafka: KafkaServer) -> None:
+    broker = connect(login(kafka, "wrong-secret"))
+    with pytest.raises(BrokerError, match="uthentication") as told:
+        broker.topics()
+    assert not isinstance(told.value, BrokerUnavailable)
+    assert "wrong-secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("kafka://", "write kafka://host:9092"),
+        ("kafka://me:secret@host:9092", "sasl.username"),
+        ("kafka://host:9092?group.id=x", "leave out group.id"),
+        ("kafka://host:9092?no.such.thing=1", "no.such.thing"),
+        ("kafka://host:9092?session.timeout.ms=soon", "session.timeout.ms"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_explained(url: str, told: str) -> None:
+    with pytest.raises(BrokerError, match=told) as error:
+        connect(url)
+    assert "secret" not in str(error.value)
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trivet.brokers.kafka", None)
+    with pytest.raises(MissingExtra, match=r"trivet\[kafka\]"):
+        connect("kafka://host:9092", Path())
+
+
+def test_a_header_without_a_possible_name_is_refused(kafka: KafkaServer) -> None:
+    broker = connect(kafka.url)
+    topic = kafka.new_name()
+    broker.create(topic)
+    appender = broker.appender()
+    with pytest.raises(BrokerError, match="NUL"):
+        appender.append(topic, b"k", b"v", (("a\0b", b""),))
+    appender.close()
+
+
+def test_a_broker_that_dies_and_comes_back_costs_nothing(
+    own_kafka: KafkaServer, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    broker = connect(own_kafka.url)
+    broker.create("topic", 2)
+    fill(broker, "topic", [b"1"])
+    member = broker.member("topic", "group", Remembers())
+    take(member, 1)
+    member.commit({0: 0})
+    appender = broker.appender()
+    appender.append("topic", b"k", b"2")
+    flush(appender)
+    own_kafka.stop(kill=True)
+    appender.append("topic", b"k", b"3")
+    assert appender.flush(0.1) == 1
+    own_kafka.start()
+    flush(appender)
+
+    found: list[bytes | None] = []
+
+    def came() -> bool:
+        try:
+            found.extend(values_of(member.poll(10, 0.1)))
+        except BrokerUnavailable:
+            return False
+        return b"3" in found
+
+    until(came)
+    assert found == [b"2", b"3"]
+    assert sorted(
+        value for events in everything(broker, "topic").values() for _, value, _ in events if value
+    ) == [b"1", b"2", b"3"]
+    appender.close()
+    member.close()
+    broker.close()
+
+
+def test_nobody_there_is_told(own_kafka: KafkaServer) -> None:
+    own_kafka.stop(kill=True)
+    broker = connect(own_kafka.url + "?socket.timeout.ms=1000")
+    with pytest.raises(BrokerUnavailable, match="kafka://127"):
+        broker.topics()
