@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -109,8 +110,11 @@ def test_a_broker_that_dies_and_comes_back_costs_nothing(
     broker.close()
 
 
-def test_nobody_there_is_told(own_kafka: KafkaServer) -> None:
-    own_kafka.stop(kill=True)
-    broker = connect(own_kafka.url + "?socket.timeout.ms=1000")
+def test_nobody_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trivet.brokers.kafka._CALL_SECONDS", 0.1)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    broker = connect(f"kafka://127.0.0.1:{port}")
     with pytest.raises(BrokerUnavailable, match="kafka://127"):
         broker.topics()

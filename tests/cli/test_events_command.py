@@ -105,6 +105,12 @@ def test_more_lines_than_the_buffer_takes(run: Run, monkeypatch: pytest.MonkeyPa
     assert done.output == "50 events sent to rides\n"
 
 
+def test_a_file_that_is_not_there_is_named(run: Run) -> None:
+    done = run("events", "publish", "rides", "no.jsonl")
+    assert done.exit_code == 1
+    assert "no.jsonl" in done.output
+
+
 def test_lag_of_no_topic_yet_is_no_error(run: Run) -> None:
     assert run("lag", "--json").output == ""
 

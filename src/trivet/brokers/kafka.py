@@ -35,6 +35,9 @@ from trivet.brokers.kafka_member import KafkaMember, columns
 from trivet.errors import BrokerError, BrokerUnavailable, TopicNotFound
 
 _CALL_SECONDS = 15.0
+_ASK_SECONDS = 1.0
+"""How long one of several tries to reach the broker takes."""
+
 _OURS = {
     "bootstrap.servers",
     "metadata.broker.list",
@@ -207,15 +210,18 @@ class KafkaBroker:
         self._trouble = error
 
     def _metadata(self, topic: str | None = None) -> Any:
-        try:
-            if topic is None:
-                return self._admin.list_topics(timeout=_CALL_SECONDS)
-            return self._admin.list_topics(topic, timeout=_CALL_SECONDS)
-        except KafkaException as error:
-            self._admin.poll(0)  # why it cannot be reached may have been told meanwhile
-            if is_refusal(self._trouble):
-                raise BrokerError(f"{self._name}: {self._trouble}") from None
-            raise error_of(error.args[0], self._name) from None
+        deadline = time.monotonic() + _CALL_SECONDS
+        asked: tuple[str, ...] = () if topic is None else (topic,)
+        while True:
+            try:
+                return self._admin.list_topics(*asked, timeout=_ASK_SECONDS)
+            except KafkaException as error:
+                self._admin.poll(0)  # why it cannot be reached may have been told meanwhile
+                if is_refusal(self._trouble):
+                    raise BrokerError(f"{self._name}: {self._trouble}") from None
+                told = error_of(error.args[0], self._name)
+                if not isinstance(told, BrokerUnavailable) or time.monotonic() > deadline:
+                    raise told from None
 
     def _partitions(self, topic: str) -> list[int]:
         found = self._metadata(topic).topics[topic]

@@ -6,7 +6,7 @@ import datetime as dt
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -30,7 +30,7 @@ def events() -> None:
 
 @events.command()
 @click.argument("topic")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--key", metavar="FIELD", help="The member of each object that is the event's key.")
 @click.option("--id", "id_field", metavar="FIELD", help="The member that is the event's id.")
 @click.option("--time", "time_field", metavar="FIELD", help="The member that is its time.")
@@ -50,7 +50,7 @@ def events() -> None:
 def publish(
     context: click.Context,
     topic: str,
-    file: IO[bytes],
+    file: str,
     key: str | None,
     id_field: str | None,
     time_field: str | None,
@@ -67,13 +67,23 @@ def publish(
     project = wiring.project_of(context)
     fields = {"key": key, "id": id_field, "time": time_field}
     sent = 0
-    with Producer(project.broker.url, source, format=format_, root=project.root) as producer:
-        for number, line in enumerate(file, 1):
+    with (
+        _opened(file) as lines,
+        Producer(project.broker.url, source, format=format_, root=project.root) as producer,
+    ):
+        for number, line in enumerate(lines, 1):
             if line.strip():
-                found = _members(f"{file.name}:{number}", line, fields)
+                found = _members(f"{file}:{number}", line, fields)
                 _send(producer, topic, line.strip(), kind or topic, found)
                 sent += 1
     click.echo(f"{sent:,} events sent to {topic}")
+
+
+def _opened(file: str) -> AbstractContextManager[IO[bytes]]:
+    try:
+        return click.open_file(file, "rb")
+    except OSError as error:
+        raise click.FileError(file, error.strerror) from None
 
 
 def _members(where: str, line: bytes, fields: dict[str, str | None]) -> dict[str, Any]:
