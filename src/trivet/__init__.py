@@ -12,19 +12,21 @@ if TYPE_CHECKING:
     from trivet.artifacts import LoadedModel, load, save
     from trivet.contract import Model
     from trivet.errors import TrivetError
+    from trivet.producer import Producer
     from trivet.schema import Field, Schema
 
 _HOMES = {
     "Field": "trivet.schema",
     "LoadedModel": "trivet.artifacts",
     "Model": "trivet.contract",
+    "Producer": "trivet.producer",
     "Schema": "trivet.schema",
     "TrivetError": "trivet.errors",
     "load": "trivet.artifacts",
     "save": "trivet.artifacts",
 }
 
-__all__ = ["Field", "LoadedModel", "Model", "Schema", "TrivetError", "load", "save"]
+__all__ = ["Field", "LoadedModel", "Model", "Producer", "Schema", "TrivetError", "load", "save"]
 
 
 def __getattr__(name: str) -> Any:
