@@ -34,6 +34,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "producer": {"brokers", "errors", "events"},
     },
     {"scoring": {"contract", "errors", "schema", "validation"}},
+    {"producer": {"brokers", "errors", "events"}},
     {
         "formats": {"errors", "schema", "validation"},
         "manifest": {"errors", "monitoring", "schema"},

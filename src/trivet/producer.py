@@ -1,65 +1,142 @@
-"""Sends events from other programs: a service's backend, a script, a test."""
+"""Sends events from any program: at once for the caller, in batches for the broker."""
 
 from __future__ import annotations
 
 import datetime as dt
 import threading
 import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import msgspec
 
-from trivet import brokers
-from trivet.errors import BrokerError, BrokerUnavailable
-from trivet.events import CloudEvents, Mode, PlainJson
+from trivet.brokers import connect, place
+from trivet.errors import BrokerError
+from trivet.events import CloudEvents, Format, PlainJson
 
-FLUSH_SECONDS = 30.0
-"""How long `Producer.flush` waits unless told otherwise."""
+_encode = msgspec.json.Encoder().encode
 
 
 class Producer:
-    """Sends events to a broker's topics: CloudEvents 1.0, or plain JSON.
+    """Sends events to the topics of a broker; any thread may use it.
 
-    `send` returns at once; a thread or the broker's library writes what waits, many at a time.
-    What `flush` returned for is on the broker's disk. Used by one thread.
+    An event is durable once `flush` (or the end of the `with` block) has returned: until then it
+    waits in memory or is on its way. Events with the same key keep their order.
 
     Args:
-        url: The broker, as ``[broker] url`` in ``trivet.toml``.
-        source: Who makes the events: a URI reference such as ``/taxi/backend``.
-        format: ``cloudevents``, or ``json`` for the data as it is.
-        mode: How CloudEvents are written: ``structured``, or ``binary`` (attributes as headers).
-        root: The folder that a relative path in the url starts from.
-        most: Events that may wait to be written.
-
-    Raises:
-        UnsupportedBroker: No broker is known for the url's scheme.
-        MissingExtra: The broker's library is not installed.
-        BrokerUnavailable: The broker cannot be reached.
+        url: The broker: ``sqlite:///data/events.db`` or ``kafka://host:9092?…``.
+        source: Who sends, as a URI reference such as ``/taxi/backend``; needed for CloudEvents.
+        format: ``cloudevents`` (structured mode), ``cloudevents-binary`` or ``json`` (the data as
+            it is).
+        buffer: Events that may wait; one more raises `trivet.errors.BufferFull`.
+        root: The folder that a relative path starts from.
     """
 
     def __init__(
         self,
         url: str,
+        source: str = "",
         *,
-        source: str = "trivet",
-        format: Literal["cloudevents", "json"] = "cloudevents",  # noqa: A002 - as in trivet.toml
-        mode: Mode = "structured",
+        format: Literal["cloudevents", "cloudevents-binary", "json"] = "cloudevents",  # noqa: A002
+        buffer: int = 100_000,
         root: Path = Path(),
-        most: int = 100_000,
     ) -> None:
+        formats: dict[str, Callable[[], Format]] = {
+            "cloudevents": CloudEvents,
+            "cloudevents-binary": lambda: CloudEvents("binary"),
+            "json": PlainJson,
+        }
+        if format not in formats:
+            raise BrokerError(f"format {format!r}: write one of {', '.join(formats)}")
+        if not source and format != "json":
+            raise BrokerError("a CloudEvent needs a source: Producer(url, source='/my/backend')")
+        self._url = place(url)
         self._source = source
-        self._place = brokers.place(url)
-        self._encode = (PlainJson() if format == "json" else CloudEvents(mode)).encode
-        self._broker = brokers.connect(url, root)
+        self._format = formats[format]()
+        self._broker = connect(url, root)
+        self._appender = self._broker.appender(most=buffer)
         self._lock = threading.Lock()
-        self._lost: list[str] = []
+        self._closed = False
+
+    def send(
+        self,
+        topic: str,
+        key: str | bytes | None,
+        data: Mapping[str, Any] | bytes,
+        *,
+        type: str = "",  # noqa: A002 - the attribute's name
+        id: str = "",  # noqa: A002
+        time: dt.datetime | None = None,
+        subject: str | None = None,
+        failed: Callable[[str], None] | None = None,
+    ) -> str:
+        """Take one event and return its id; nothing is waited for.
+
+        Args:
+            topic: Where to.
+            key: Events of one key keep their order; None for no order.
+            data: A mapping that can be written as JSON, or JSON.
+            type: What kind of thing happened; by default the topic's name.
+            id: Who sends an event again gives the same id, so that it counts once; by default a
+                new one.
+            time: When it happened; by default now.
+            subject: What it happened to.
+            failed: Told, from a thread of the producer's or from `flush`, why the event is given
+                up. Without it, the next `flush` raises.
+
+        Raises:
+            BufferFull: So many events wait already that no more are taken.
+            EventTooLarge: The broker takes no event of that size.
+            TopicNotFound: There is no such topic.
+            BrokerError: The data cannot be written as JSON, or the producer is closed.
+        """
         try:
-            self._appender = self._broker.appender(most=most)
-        except BaseException:
+            body = data if isinstance(data, bytes) else _encode(data)
+            identity = id or uuid.uuid4().hex
+            value, headers = self._format.encode(
+                body,
+                id=identity,
+                source=self._source,
+                type=type or topic,
+                time=_aware(time) if time else dt.datetime.now(dt.UTC),
+                subject=subject,
+            )
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            raise BrokerError(f"topic {topic!r}: the event cannot be written: {error}") from None
+        place_of = key.encode() if isinstance(key, str) else key
+        with self._lock:
+            self._check_open()
+            self._appender.append(topic, place_of, value, headers, failed)
+        return identity
+
+    def flush(self, seconds: float = 30.0) -> None:
+        """Wait until every event sent before is durable.
+
+        Raises:
+            BrokerError: Some are not after so many seconds (they are kept, and tried further), or
+                some were given up.
+        """
+        with self._lock:
+            self._check_open()
+            left = self._appender.flush(seconds)
+        if left:
+            raise BrokerError(
+                f"{self._url}: {left:,} events are not durable after {seconds:g} s; they are kept: "
+                "flush() again when the broker can be reached"
+            )
+
+    def close(self, seconds: float = 30.0) -> None:
+        """Flush and end; the connection is closed even if that raises."""
+        if self._closed:
+            return
+        try:
+            self.flush(seconds)
+        finally:
+            self._closed = True
+            self._appender.close()
             self._broker.close()
-            raise
 
     def __enter__(self) -> Self:
         return self
@@ -72,90 +149,10 @@ class Producer:
     ) -> None:
         self.close()
 
-    def create(self, topic: str, partitions: int = 1) -> None:
-        """Create a topic; nothing happens if it is there."""
-        self._broker.create(topic, partitions)
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BrokerError(f"{self._url}: the producer is closed")
 
-    def send(
-        self,
-        topic: str,
-        key: str | bytes | None,
-        data: Any,
-        *,
-        id: str | None = None,  # noqa: A002 - the attribute's name
-        type: str = "",  # noqa: A002
-        time: dt.datetime | None = None,
-    ) -> str:
-        """Take an event into the buffer; events of one key keep their order.
 
-        Args:
-            topic: The topic, which must exist.
-            key: What the event is about; also its ``subject``.
-            data: Bytes that are JSON already, or anything that can be written as JSON.
-            id: Unlike that of any other event of this source: a consumer counts an id once, so an
-                event that may be sent twice needs one of its own. By default a new one.
-            type: What happened; by default the topic's name.
-            time: When it happened, with a time zone; by default now.
-
-        Returns:
-            The event's id.
-
-        Raises:
-            BufferFull: More events wait than may; `flush`, or come back later. Nothing is dropped.
-            TopicNotFound: There is no such topic.
-            BrokerError: Events taken before were given up by the broker; see `flush`.
-        """
-        self._tell_lost()
-        name = uuid.uuid4().hex if id is None else id
-        value, headers = self._encode(
-            data if isinstance(data, bytes) else msgspec.json.encode(data),
-            id=name,
-            source=self._source,
-            type=type or topic,
-            time=dt.datetime.now(dt.UTC) if time is None else time,
-            subject=key.decode(errors="replace") if isinstance(key, bytes) else key,
-        )
-        raw = key.encode() if isinstance(key, str) else key
-        self._appender.append(topic, raw, value, headers, self._give_up)
-        return name
-
-    def flush(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Wait until everything that was sent is on the broker's disk.
-
-        Raises:
-            BrokerUnavailable: Some of it still waits after so many seconds; flush again.
-            BrokerError: The broker refused some of it for good; its message says how much and why.
-        """
-        left = self._appender.flush(seconds)
-        self._tell_lost()
-        if left:
-            raise BrokerUnavailable(
-                f"{self._place}: {left:,} events are not written after {seconds:g} s; "
-                "they wait: flush again when the broker is back"
-            )
-
-    def close(self) -> None:
-        """Flush, then let go of the broker.
-
-        Raises:
-            BrokerUnavailable: Some events could not be written, and are lost.
-            BrokerError: The broker refused some.
-        """
-        try:
-            self.flush()
-        finally:
-            self._appender.close()
-            self._broker.close()
-
-    def _give_up(self, why: str) -> None:
-        with self._lock:  # the broker's own thread may call
-            self._lost.append(why)
-
-    def _tell_lost(self) -> None:
-        if self._lost:
-            with self._lock:
-                lost, self._lost = self._lost, []
-            raise BrokerError(
-                f"{self._place} refused {len(lost):,} events, which are lost: {lost[-1]}; "
-                "send them again"
-            )
+def _aware(moment: dt.datetime) -> dt.datetime:
+    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment

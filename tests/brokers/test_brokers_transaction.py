@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from support.events import Place, Remembers, everything, fill, nexts, settle, take
-from trivet.brokers.base import Broker
+from support.events import SECONDS, Place, Remembers, everything, fill, nexts, settle, take
+from trivet.brokers.base import Broker, Member
 from trivet.errors import BrokerError, MembershipLost
 
 
 def seen(broker: Broker, topic: str) -> list[bytes | None]:
     return [value for _, value, _ in everything(broker, topic)[0]]
+
+
+def await_seen(broker: Broker, topic: str, wanted: list[bytes]) -> None:
+    """Wait until readers see the events: Kafka marks a transaction just after its commit."""
+    deadline = time.monotonic() + SECONDS
+    while (found := seen(broker, topic)) != wanted:
+        assert time.monotonic() < deadline, found
 
 
 def test_events_and_offsets_are_committed_together(place: Place, broker: Broker) -> None:
@@ -25,12 +34,13 @@ def test_events_and_offsets_are_committed_together(place: Place, broker: Broker)
             appender.append(sink, b"k", b"of " + (value or b""))
     assert not seen(broker, sink)
     appender.commit(member, nexts(fetched))
-    assert seen(broker, sink) == [b"of %d" % n for n in range(10)]
+    sent = [b"of %d" % n for n in range(10)]
+    await_seen(broker, sink, sent)
     assert broker.lag(source, group)[0].committed == 10
     appender.begin()
     appender.append(sink, b"k", b"more")
     appender.commit(member, {})
-    assert seen(broker, sink)[-1] == b"more"
+    await_seen(broker, sink, [*sent, b"more"])
     appender.close()
     member.close()
 
@@ -46,7 +56,7 @@ def test_an_abort_takes_back(place: Place, broker: Broker) -> None:
     appender.begin()
     appender.append(topic, b"k", b"but this")
     appender.commit(member, {})
-    assert seen(broker, topic) == [b"but this"]
+    await_seen(broker, topic, [b"but this"])
     appender.close()
     member.close()
 
@@ -63,7 +73,7 @@ def test_a_second_appender_of_a_name_shuts_out_the_first(place: Place, broker: B
     second.begin()
     second.append(topic, b"k", b"second")
     second.commit(member, {})
-    assert seen(broker, topic) == [b"second"]
+    await_seen(broker, topic, [b"second"])
     for each in (first, second):
         each.close()
     member.close()
@@ -92,7 +102,7 @@ def test_a_member_that_lost_its_partition_cannot_commit(place: Place) -> None:
     broker.close()
 
 
-def settle_alone(member, listener: Remembers) -> None:  # type: ignore[no-untyped-def]
+def settle_alone(member: Member, listener: Remembers) -> None:
     while not listener.held:
         member.poll(10, 0.05)
 
@@ -122,8 +132,10 @@ def test_what_needs_a_transaction_says_so(place: Place, broker: Broker) -> None:
         plain.begin()
     with pytest.raises(BrokerError, match="begin"):
         named.append(topic, b"k", b"v")
+    member = broker.member(topic, place.new_name("group"), Remembers())
     with pytest.raises(BrokerError, match="begin"):
-        named.commit(broker.member(topic, "g", Remembers()), {})
+        named.commit(member, {})
+    member.close()
     named.begin()
     with pytest.raises(BrokerError, match="another broker"):
         named.commit(object(), {})  # type: ignore[arg-type]

@@ -54,7 +54,7 @@ _SETTINGS = {
     "log.segment.bytes": "67108864",
     "message.max.bytes": "30000000",
 }
-_JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+_JAVA = ("-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
 
 class Unavailable(Exception):

@@ -55,6 +55,7 @@ class EmbeddedAppender:
         self._begun = False
         self._topics: dict[str, list[int]] = {}
         self._turn = 0
+        self._lost = ""
         self._pending: dict[int, Pending] = {}
         self._events = 0
         self._bytes = 0
@@ -114,6 +115,9 @@ class EmbeddedAppender:
                 time.sleep(_RETRY)
             else:
                 break
+        if self._lost:
+            lost, self._lost = self._lost, ""
+            raise BrokerError(lost)
         return self._events
 
     def begin(self) -> None:
@@ -179,7 +183,7 @@ class EmbeddedAppender:
                 raise
             except BrokerError as error:
                 self._give_up(taken, str(error))
-                raise
+                return
             self._account(taken)
         with suppress(BrokerError):  # what was written is written; the next time may succeed
             self._after()
@@ -197,7 +201,10 @@ class EmbeddedAppender:
                 older.failed += pending.failed
 
     def _give_up(self, taken: dict[int, Pending], why: str) -> None:
-        _logger.error("%d events are lost: %s", sum(len(p.values) for p in taken.values()), why)
+        events = sum(len(pending.values) for pending in taken.values())
+        _logger.error("%d events are given up: %s", events, why)
+        if events > sum(len(pending.failed) for pending in taken.values()):
+            self._lost = self._lost or f"{events:,} events were given up: {why}"
         self._account(taken)
         for pending in taken.values():
             for failed in pending.failed:
@@ -225,8 +232,6 @@ class EmbeddedAppender:
                 _logger.warning("%s", error)
                 self._wake.set()
                 self._closed.wait(_RETRY)
-            except BrokerError:
-                pass  # told already
 
 
 def _size_of(headers: Headers) -> int:

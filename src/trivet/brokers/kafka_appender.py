@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -130,8 +131,9 @@ class KafkaAppender:
             self._lost.clear()
 
     def close(self) -> None:
-        self._producer.purge()
-        self._producer.flush(0)
+        with suppress(KafkaException):  # one that was shut out says so once more
+            self._producer.purge()
+            self._producer.flush(0)
 
     def _patiently(self, run: Callable[[], object]) -> None:
         """Run it again while librdkafka says that it may succeed then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import closing
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 import click
 import msgspec
@@ -59,22 +59,19 @@ def publish(
     from trivet.producer import Producer
 
     project = wiring.project_of(context)
+    if partitions is not None:
+        with closing(wiring.broker_of(project)) as broker:
+            broker.create(topic, partitions)
     sent = 0
-    with Producer(
-        project.broker.url,
-        source=source,
-        format="json" if form == "json" else "cloudevents",
-        root=project.root,
-    ) as producer:
-        if partitions is not None:
-            producer.create(topic, partitions)
+    plain: Literal["json", "cloudevents"] = "json" if form == "json" else "cloudevents"
+    with Producer(project.broker.url, source, format=plain, root=project.root) as producer:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             key, name = _named(getattr(file, "name", "-"), number, line, key_field, id_field)
             while True:
                 try:
-                    producer.send(topic, key, line.strip(), id=name, type=kind)
+                    producer.send(topic, key, line.strip(), id=name, type=kind, subject=key)
                     break
                 except BufferFull:
                     producer.flush()
@@ -84,7 +81,7 @@ def publish(
 
 def _named(
     file: str, number: int, line: bytes, key_field: str, id_field: str
-) -> tuple[str | None, str | None]:
+) -> tuple[str | None, str]:
     """Return a line's key and id, or say what is wrong with the line."""
     where = f"{file} line {number}"
     try:
@@ -98,7 +95,7 @@ def _named(
             raise click.UsageError(f"{where} has no {field!r}; nothing after it is sent")
     return (
         str(found[key_field]) if key_field else None,
-        str(found[id_field]) if id_field else None,
+        str(found[id_field]) if id_field else "",
     )
 
 

@@ -12,7 +12,7 @@ def exit_code(error: Exception) -> int:
 
     if isinstance(error, errors.IntervalBusy | errors.AlreadyUp):
         return BUSY
-    if isinstance(error, errors.TransientError):
+    if isinstance(error, errors.TransientError | errors.BrokerUnavailable):
         return UNREACHABLE
     failed = errors.RunError | errors.QueryError | errors.PredictionError | errors.UpError
     if isinstance(error, failed):
