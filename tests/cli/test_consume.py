@@ -34,7 +34,7 @@ class Shop:
         self.root = root
         self.port = port
         self.save(Toy(), "1")
-        section = {"model": "toy", "topic": "rides", "key": ["id"], "metrics_port": port}
+        section = {"model": "toy", "topic": "rides", "key": ["ride"], "metrics_port": port}
         document: dict[str, Any] = {
             "models": {"toy": {"uri": "models/toy", "trust": True}},
             "stream": {"scores": section},
@@ -55,12 +55,12 @@ class Shop:
             for row in rows:
                 whole = {
                     "specversion": "1.0",
-                    "id": str(row["id"]),
+                    "id": str(row["ride"]),
                     "source": "/s",
                     "type": "t",
                     "data": row,
                 }
-                appender.append("rides", str(row["id"]).encode(), json.dumps(whole).encode())
+                appender.append("rides", str(row["ride"]).encode(), json.dumps(whole).encode())
             assert appender.flush(30) == 0
             appender.close()
 
@@ -77,10 +77,10 @@ class Shop:
     def scores(self) -> dict[str, float]:
         try:
             with connect("sqlite:///data/results.db", root=self.root) as db:
-                rows = db.rows("SELECT id, score FROM predictions_scores").to_pylist()
+                rows = db.rows("SELECT ride, score FROM predictions_scores").to_pylist()
         except Exception:  # noqa: BLE001 - not there yet
             return {}
-        return {row["id"]: row["score"] for row in rows}
+        return {row["ride"]: row["score"] for row in rows}
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def shop(tmp_path: Path) -> Shop:
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
-    return {"id": number, "a": float(number), "n": 0, "city": "nice"} | changes
+    return {"ride": number, "a": float(number), "n": 0, "city": "nice"} | changes
 
 
 def test_consume_replaces_what_dies_and_ends_politely(shop: Shop, until: Until) -> None:
