@@ -28,8 +28,8 @@ from trivet.errors import (
     ModelNotFound,
     UntrustedModel,
 )
-from trivet.formats._contributions import fields as reasons
 from trivet.foreign import of_class, of_mlflow
+from trivet.formats._contributions import fields as reasons
 from trivet.manifest import FILE_NAME, Manifest, checksum
 from trivet.samples import as_batch, learn, settle
 from trivet.schema import Field, Schema
