@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
 help:
 	@echo "make demo-churn  ninety days of a campaign against churn, and its dashboard"
-	@echo "make demo    score a year of real taxi rides, month by month (embedded databases)"
+	@echo "make demo    a taxi company: batch, service, stream, dashboard, driven and checked"
+	@echo "make demo-live  the same, and it stays up until Ctrl-C"
 	@echo "make test    everything, real servers included"
 	@echo "make check   lint, format and types"
 	@echo "make soak    the long kill and load runs (half an hour)"
@@ -19,7 +20,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.made pyproject.toml requirements.lock
-	$(PIP) --constraint requirements.lock --editable '.[lightgbm]'
+	$(PIP) --constraint requirements.lock --editable '.[lightgbm,service,dashboard,actions]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml requirements.lock
@@ -29,6 +30,9 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml requirements.lock
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/taxi/demo.py
+
+demo-live: $(VENV)/.demo
+	$(BIN)/python examples/taxi/demo.py --live
 
 $(VENV)/.demo-churn: $(VENV)/.demo
 	$(PIP) --constraint requirements.lock --editable '.[lightgbm,actions,dashboard]'
@@ -43,6 +47,14 @@ demo-churn: $(VENV)/.demo-churn
 	.clients/bin/python -m pip --quiet --disable-pip-version-check install --requirement $<
 	@touch $@
 
+# The dashboard is tested in a real browser; as root on Debian it is installed, else named.
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	    { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	      apt-get install -qq -y chromium >/dev/null; } || \
+	    echo "no Chromium: tests in the browser are skipped; apt-get install chromium"
+
 # A real Apache Kafka for the tests; without Java or Maven its tests are skipped (in CI they fail).
 .cache/kafka/.done: tests/support/kafka.xml
 	mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.cache/kafka
@@ -54,7 +66,7 @@ kafka: .cache/kafka/.done
 maybe-kafka:
 	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory kafka; fi
 
-test: $(VENV)/.dev .clients/.done maybe-kafka
+test: $(VENV)/.dev .clients/.done maybe-kafka browser
 	TRIVET_CLIENTS_PYTHON=$(CURDIR)/.clients/bin/python $(BIN)/python -m pytest -n 2 --dist loadscope -m 'not soak' --cov
 
 check: $(VENV)/.dev

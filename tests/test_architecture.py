@@ -175,7 +175,16 @@ LAYERS: list[dict[str, set[str]]] = [
             "scoring",
             "validation",
         },
-        "up": {"dashboard", "errors", "hosts.service", "settings", "up.settings"},
+        "init": {
+            "artifacts",
+            "databases",
+            "errors",
+            "formats",
+            "manifest",
+            "results",
+            "schema",
+        },
+        "up": {"dashboard", "errors", "hosts.service", "hosts.stream", "settings", "up.settings"},
         "check": {
             "artifacts",
             "brokers",

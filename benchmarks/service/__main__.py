@@ -44,7 +44,9 @@ class Bench:
         self.connections: list[int] = arguments.connections
         self.work: Path = arguments.work.resolve()
         self.wanted: list[str] = arguments.sides
-        self.environments = Environments(self.work, arguments.trivet and arguments.trivet.absolute())
+        self.environments = Environments(
+            self.work, arguments.trivet and arguments.trivet.absolute()
+        )
         self.figures: dict[str, object] = {}
         if not (self.work / "data" / "done").exists():
             print("training the models …", flush=True)

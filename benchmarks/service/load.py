@@ -17,6 +17,7 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 HERE = Path(__file__).parent
 
@@ -80,8 +81,7 @@ class _Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def send(self, request: bytes) -> None:
         assert self.transport is not None
@@ -152,9 +152,7 @@ def main() -> None:
     host, port, path, bodies, connections, rate, seconds = sys.argv[1:]
     lines = Path(bodies).read_bytes().splitlines()
     head = "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}"
-    requests = [
-        (head.format(path, host, len(line)) + "\r\n\r\n").encode() + line for line in lines
-    ]
+    requests = [(head.format(path, host, len(line)) + "\r\n\r\n").encode() + line for line in lines]
     address = (host, int(port))
     answer = _open_loop(address, requests, int(connections), float(rate), float(seconds))
     print(json.dumps(uvloop.run(answer)))

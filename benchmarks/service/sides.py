@@ -95,7 +95,12 @@ def trivet(
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     port = free_port()
-    told = {"models": [model], "port": port, "grpc_port": free_port(), "key": ["ride_id"]} | settings
+    told = {
+        "models": [model],
+        "port": port,
+        "grpc_port": free_port(),
+        "key": ["ride_id"],
+    } | settings
     lines = [f"{key} = {_toml(value)}" for key, value in told.items()]
     (home / "trivet.toml").write_text(
         f'[results]\nurl = "sqlite:///results.db"\n'
@@ -135,8 +140,8 @@ def peer(environments: Environments, work: Path, model: str, name: str) -> Side 
         path = "/async" if name.endswith("async") else "/def"
         return Side(name=name, command=(python, script, str(port), file), port=port, path=path)
     if name == "litserve":
-        command = (python, "litserve_both.py", str(port), file)
-        return Side(name=name, command=command, port=port, path="/predict")
+        start = (python, "litserve_both.py", str(port), file)
+        return Side(name=name, command=start, port=port, path="/predict")
     if name == "mlserver":
         folder = work / "projects" / f"{model}-mlserver"
         command = (python, "mlserver_both.py", str(port), file, folder)

@@ -3,11 +3,15 @@
 It stands for the database that a real project has already: the batch deployments read it. Times
 are text in UTC in SQLite's own form, 'YYYY-MM-DD HH:MM:SS', which compares and indexes as time.
 
+Beside it data/usual.json: what rides between two zones usually take and cost. The backend tells
+that when the models' service does not answer.
+
     python prepare.py
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from contextlib import closing
@@ -16,8 +20,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import rides
 
 DATA = Path(__file__).with_name("data")
+ENOUGH = 10
+"""So many rides between two zones say what is usual."""
 
 
 def prepare(source: Path, target: Path) -> int:
@@ -63,6 +70,31 @@ def prepare(source: Path, target: Path) -> int:
     return int(trips.num_rows)
 
 
+def write_usual(source: Path, target: Path) -> int:
+    """Write the medians of the first half year's rides, for pairs of zones with enough of them.
+
+    Returns:
+        How many pairs there are.
+    """
+    known = pa.table(rides.between(rides.read(source), rides.FIRST_DAY, rides.month("2019-07")))
+    pair = ["pickup_zone", "dropoff_zone"]
+    wanted = [("minutes", "approximate_median"), ("fare", "approximate_median"), ("fare", "count")]
+    groups = known.group_by(pair).aggregate(wanted).filter(pc.field("fare_count") >= ENOUGH)
+    names = ("minutes_approximate_median", "fare_approximate_median")
+    columns = [groups[name].to_pylist() for name in (*pair, *names)]
+    usual = {
+        "overall": [pc.approximate_median(known[name]).as_py() for name in ("minutes", "fare")],
+        "pairs": {
+            f"{pickup}-{dropoff}": [round(minutes, 2), round(fare, 2)]
+            for pickup, dropoff, minutes, fare in zip(*columns, strict=True)
+        },
+    }
+    draft = target.with_name(target.name + ".new")
+    draft.write_text(json.dumps(usual), encoding="utf-8")
+    draft.replace(target)
+    return int(groups.num_rows)
+
+
 def _column(field: pa.Field) -> str:
     """Return a column's SQL; its name and type come from our own file."""
     if field.name == "trip_id":
@@ -81,8 +113,10 @@ def main() -> None:
     """Run the script."""
     start = time.perf_counter()
     target = DATA / "trips.db"
-    rows = prepare(DATA / "trips.parquet", target)
+    rows = prepare(rides.DATA, target)
     print(f"{target}: {rows:,} trips in {time.perf_counter() - start:.1f} s")
+    usual = DATA / "usual.json"
+    print(f"{usual}: the usual ride between {write_usual(rides.DATA, usual):,} pairs of zones")
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ class RecordReader:
         self._schema = schema
         self._beside = self.beside = tuple(beside)
         self.arrow = pa.schema([pa.field(f.name, TYPES[f.type]) for f in schema])
+        self._types = self.arrow.types  # each read of a schema makes them again
         # Members are called f0, f1, ... inside: a field's name need not be one of Python's.
         members: list[Any] = []
         names: dict[str, str] = {}
@@ -173,7 +174,7 @@ class RecordReader:
         else:
             columns = [list(column) for column in zip(*(r.values for r in records), strict=True)]
         try:
-            arrays = [pa.array(c, f.type) for c, f in zip(columns, self.arrow, strict=True)]
+            arrays = [pa.array(c, kind) for c, kind in zip(columns, self._types, strict=True)]
         except UnicodeEncodeError:
             return self.columns([self._cleared(record) for record in records])
         if self._singles and not all(_is_finite(arrays[i]) for i in self._singles):

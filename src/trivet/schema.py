@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from trivet.errors import SchemaError
@@ -31,6 +32,7 @@ TYPES: Mapping[str, pa.DataType] = {
 _ORDERED = frozenset(TYPES) - {"bool", "string"}
 
 Bound = int | float | dt.datetime | dt.date
+Limits = npt.NDArray[np.float64]
 
 
 def type_name(arrow: pa.DataType) -> str | None:
@@ -226,17 +228,21 @@ class Schema:
         fields: The columns.
         names: Their names.
         arrow: The Arrow schema of a batch that fits.
+        limits: The least and the largest value of every column, if all are numbers and nothing
+            else is asked of them; None otherwise.
     """
 
     fields: tuple[Field, ...]
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     arrow: pa.Schema = field(init=False, repr=False, compare=False)
+    limits: tuple[Limits, Limits] | None = field(init=False, repr=False, compare=False)
 
     def __init__(self, fields: Iterable[Field]) -> None:
         # Derived once: every batch, also one of a single row, is held against them.
         object.__setattr__(self, "fields", tuple(fields))
         object.__setattr__(self, "names", tuple(f.name for f in self.fields))
         object.__setattr__(self, "arrow", pa.schema([f.arrow for f in self.fields]))
+        object.__setattr__(self, "limits", _limits(self.fields))
         twice = sorted(name for name, times in Counter(self.names).items() if times > 1)
         if twice:
             raise SchemaError(f"a schema names {', '.join(twice)} twice; names must differ")
@@ -275,3 +281,18 @@ class Schema:
                 )
             fields.append(Field(name=arrow.name, type=name, nullable=column.null_count > 0))
         return cls(fields)
+
+
+def _limits(fields: Iterable[Field]) -> tuple[Limits, Limits] | None:
+    """Return the bounds of columns as floats, if every value can be held against those alone."""
+    end = float(np.finfo(np.float64).max)
+    low: list[float] = []
+    high: list[float] = []
+    for f in fields:
+        if f.values is not None or f.type in ("bool", "string", "timestamp", "date"):
+            return None
+        for bound, kept, default in ((f.min, low, -end), (f.max, high, end)):
+            if isinstance(bound, int) and abs(bound) >= 2**53:  # as a float it would be another
+                return None
+            kept.append(default if bound is None else float(bound))  # type: ignore[arg-type]
+    return np.array(low), np.array(high)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from support.browser import ARGUMENTS, CHROMIUM, Visit
 from support.dashboards import NOW, Dash, filled
 from support.postgres import PostgresServer
 from trivet.dashboard.bundle import bundle
@@ -48,3 +50,30 @@ def empty(tmp_path: Path, vega: Path) -> Iterator[Dash]:
     """Give a dashboard whose results do not exist yet."""
     with Dash(f"sqlite:///{tmp_path / 'results.db'}", vega).serving() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
+    """Give tabs; at the end none has said anything or asked another host."""
+    made: list[Visit] = []
+
+    def open_visit(dash: Dash, **options: Any) -> Visit:
+        made.append(Visit(browser, dash, **options))
+        return made[-1]
+
+    yield open_visit
+    for each in made:
+        each.context.close()
+        assert not each.said
+        assert not each.strangers

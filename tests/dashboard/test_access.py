@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def guarded(filled_sqlite: str, vega: Path) -> Iterator[Dash]:
 
 
 @contextmanager
-def behind(header: str, url: str, vega: Path, **more: str) -> Iterator[Dash]:
+def behind(header: str, url: str, vega: Path, **more: Any) -> Iterator[Dash]:
     with Dash(url, vega, DashboardSettings(user_header=header, **more)).serving() as dash:
         yield dash
 

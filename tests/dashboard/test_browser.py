@@ -2,84 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
+from support.browser import DRAWN, Visit
 from support.dashboards import BATCH, SERVICE, Dash, filled, score_day
 from trivet.results.layout import open_results
 
-sync_api = pytest.importorskip("playwright.sync_api")
 axe_api = pytest.importorskip("axe_playwright_python.sync_playwright")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PAGES = ("/", f"/deployments/{BATCH}", f"/deployments/{SERVICE}", "/runs", "/runs/13", "/rejects",
-         "/charts/Campaign")  # fmt: skip
-DRAWN = (
-    "[...document.querySelectorAll('[data-chart]')]"
-    ".every(c => c.dataset.drawn !== undefined || c.classList.contains('chart-failed'))"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield launched
-        launched.close()
-
-
-class Visit:
-    """A tab that minds what it says on its console and whom it asks."""
-
-    def __init__(self, browser: Any, dash: Dash, **options: Any) -> None:
-        self.address = dash.address
-        self.context = browser.new_context(**options)
-        self.tab = self.context.new_page()
-        self.tab.set_default_timeout(60_000)
-        self.said: list[str] = []
-        self.strangers: list[str] = []
-        self.tab.on("console", lambda message: self.said.append(message.text))
-        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
-        self.tab.on("request", self._ask)
-
-    def _ask(self, request: Any) -> None:
-        if not request.url.startswith((self.address, "data:")):
-            self.strangers.append(request.url)
-
-    def go(self, path: str) -> Any:
-        self.tab.goto(self.address + path)
-        self.tab.wait_for_function(DRAWN)
-        return self.tab
-
-
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
-    made: list[Visit] = []
-
-    def open_visit(dash: Dash, **options: Any) -> Visit:
-        made.append(Visit(browser, dash, **options))
-        return made[-1]
-
-    yield open_visit
-    for each in made:
-        each.context.close()
-        assert not each.said
-        assert not each.strangers
+         "/charts/Campaign", "/quality", "/drift", "/alerts")  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.dashboards import BATCH, CHARTS, Dash, fill, filled
+from support.dashboards import BATCH, CHARTS, SERVICE, STREAM, Dash, fill, filled
 from support.postgres import PostgresServer
 from trivet.dashboard.settings import ChartSettings, DashboardSettings
 from trivet.databases import connect
 from trivet.results.layout import open_results
 
 SLOW = {
-    "sqlite": "WITH RECURSIVE g(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM g) SELECT max(i) FROM g",
+    "sqlite": "WITH RECURSIVE g(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM g) "
+    "SELECT max(i) FROM g",
     "postgresql": "SELECT count(*) FROM generate_series(1, 1000000000) AS a",
 }
 
@@ -176,3 +177,13 @@ def test_what_a_visitor_writes_stays_text(dash: Dash, text: str) -> None:
             shown = dash.page(path, **{name: text})
             assert "<script>alert" not in shown.html
     assert "37 done" in dash.page("/runs").text
+
+
+def test_a_manifest_that_says_little_hurts_no_page(empty: Dash) -> None:
+    with open_results(empty.url) as db:
+        fill(db, days=2, failed=(), missing=())
+        db.execute("UPDATE trivet_deployments SET manifest = '{}'")
+    for name in (BATCH, SERVICE, STREAM):
+        shown = empty.page(f"/deployments/{name}")
+        assert "Last predictions" in shown.text
+    empty.page("/")

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -26,10 +27,13 @@ import pytest
 import trivet
 from trivet import cli, errors
 from trivet.cli.exits import exit_code
+from trivet.counts import Help
+from trivet.dashboard.settings import ChartSettings, DashboardSettings
 from trivet.durations import parse_duration
 from trivet.hosts.service.faults import HTTP
 from trivet.hosts.service.metrics import HELP
 from trivet.hosts.service.protocols.mlflow import CODES as MLFLOW_CODES
+from trivet.hosts.stream.metrics import HELP as STREAM_HELP
 from trivet.manifest import BatchDependence, Manifest
 from trivet.results import rows as service_rows
 from trivet.results.layout import open_results
@@ -150,6 +154,7 @@ def _settings() -> dict[str, type]:
             found[f"`[{name}]`"] = kinds[0]
         else:
             found[f"`[{name}.NAME]`"] = kinds[1]
+    found["`[dashboard.charts.NAME]`"] = ChartSettings
     return found
 
 
@@ -161,6 +166,8 @@ def test_every_setting_is_documented_with_its_default(section: str, kind: Any) -
     fields = {f.name: f for f in dataclasses.fields(kind)}
     if section.endswith(".NAME]`"):
         del fields["name"]
+    if kind is DashboardSettings:
+        del fields["charts"]  # a section for each
     same(rows, fields, f"trivet-toml.md, {section},")
     for name, setting in fields.items():
         told = rows[name][2].strip("`")
@@ -247,18 +254,22 @@ def test_every_column_of_the_results_is_documented(tmp_path: Path) -> None:
     view = first_cells(tables["The view of a deployment"])
     same(view, LINEAGE, "results-tables.md, the view,")
     logged = first_cells(tables["`predictions_service_NAME`"])
-    same(logged, service_rows.FIXED.names, "results-tables.md, the prediction log,")
+    fixed = service_rows.FIXED.names
+    same(logged, [*fixed, *service_rows.SERVICE.names], "results-tables.md, the prediction log,")
+    streamed = first_cells(tables["`predictions_NAME` of a stream"])
+    same(streamed, [*fixed, *service_rows.STREAM.names], "results-tables.md, a stream,")
     types = first_cells(tables["`predictions_NAME`"])
     same(types, TYPES, "results-tables.md, the types,")
 
 
-def test_every_metric_is_documented() -> None:
-    rows = sections(REFERENCE / "service.md")["Metrics"]
-    real = {f"{name}_total" if kind == "counter" else name for name, (kind, _) in HELP.items()}
-    same(first_cells(rows[1:]), real, "service.md, metrics,")
+@pytest.mark.parametrize(("page", "known"), [("service.md", HELP), ("stream.md", STREAM_HELP)])
+def test_every_metric_is_documented(page: str, known: Help) -> None:
+    rows = sections(REFERENCE / page)["Metrics"]
+    real = {f"{name}_total" if kind == "counter" else name for name, (kind, _) in known.items()}
+    same(first_cells(row[:1] for row in rows[1:]), real, f"{page}, metrics,")
     for row in rows[1:]:
-        name, kind = row[0].strip("`"), HELP[row[0].strip("`").removesuffix("_total")][0]
-        assert row[2].startswith("Histogram") == (kind == "histogram"), f"service.md: {name}"
+        name, kind = row[0].strip("`"), known[row[0].strip("`").removesuffix("_total")][0]
+        assert row[2].startswith("Histogram") == (kind == "histogram"), f"{page}: {name}"
 
 
 def test_every_fault_of_the_service_is_documented_with_its_statuses() -> None:
@@ -436,10 +447,8 @@ def _loosely(line: str) -> str:
     return " ".join(re.sub(r"\d[\d,.]*", "0", line).split())
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
-    """Give the project that the tutorial makes, after following it to its end."""
-    folder, programs = tmp_path_factory.mktemp("shop"), tmp_path_factory.mktemp("bin")
+def _sandbox(folder: Path, programs: Path) -> Sandbox:
+    """Give a folder in which `python` and `trivet` are those under test."""
     starts = {"python": '"$@"', "trivet": '-m trivet --log text "$@"'}
     for name, arguments in starts.items():
         program = programs / name
@@ -447,7 +456,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
         program.chmod(0o755)
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
     code = str(Path(trivet.__file__).parents[1])  # what is tested, wherever a command runs
-    sandbox = Sandbox(folder, os.environ | {"PATH": path, "PYTHONPATH": code, "COLUMNS": "200"})
+    return Sandbox(folder, os.environ | {"PATH": path, "PYTHONPATH": code, "COLUMNS": "200"})
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    """Give the project that the tutorial makes, after following it to its end."""
+    sandbox = _sandbox(tmp_path_factory.mktemp("shop"), tmp_path_factory.mktemp("bin"))
     sandbox.follow(TUTORIAL)
     return sandbox
 
@@ -457,6 +472,23 @@ def test_the_tutorial_works(shop: Sandbox) -> None:
     with open_results(f"sqlite:///{results}") as db:
         rows = db.rows("SELECT count(DISTINCT interval_start) AS days FROM late_orders")
     assert rows["days"][0].as_py() == 6  # five of March, and yesterday
+
+
+def test_the_tutorial_on_a_world_that_changes_works(tmp_path: Path) -> None:
+    folder, programs = tmp_path / "taxi", tmp_path / "bin"
+    made = shutil.ignore_patterns("*.db*", "models", "__pycache__")
+    shutil.copytree(ROOT / "examples" / "taxi", folder, ignore=made)
+    programs.mkdir()
+    _sandbox(folder, programs).follow(DOCS / "tutorial" / "when-the-world-changes.md")
+    with open_results(f"sqlite:///{folder / 'data' / 'results.db'}") as db:
+        found = db.rows(
+            "SELECT model_version, absolute_sum / row_count AS mae FROM trivet_quality "
+            "WHERE segment = '' ORDER BY period_start"
+        ).to_pylist()
+    april, june = found[9], found[11]
+    assert april["mae"] > 1.5 * found[0]["mae"]
+    assert june["model_version"] == "2"
+    assert june["mae"] < 0.7 * april["mae"]
 
 
 def test_the_readme_works_on_the_project_of_the_tutorial(shop: Sandbox) -> None:

@@ -19,6 +19,8 @@ import pyarrow as pa
 import uvicorn
 
 from trivet import owners
+from trivet.alerts.facts import Limits
+from trivet.alerts.settings import AlertSettings
 from trivet.dashboard.app import Surroundings, create_app
 from trivet.dashboard.server import bind
 from trivet.dashboard.settings import ChartSettings, DashboardSettings
@@ -153,7 +155,7 @@ def log(
     host = rows.SERVICE if kind == "service" else rows.STREAM
     own = pa.schema([("ride_id", pa.string()), ("minutes", pa.float64())])
     rows.prepare(db, name, host, own)
-    number = rows.lineage(db, name, Lineage(), NOW)  # type: ignore[arg-type]
+    number = rows.lineage(db, name, Lineage(), NOW)
     reference = Reference.of(pa.array(sample * 40))
     for hour in range(hours):
         start = NOW - (hours - hour) * HOUR
@@ -235,6 +237,8 @@ class Dash:
     project: str = "shop"
     now: dt.datetime = NOW
     root: Path = Path()
+    alerts: AlertSettings = field(default_factory=AlertSettings)
+    limits: Limits = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         limit = self.settings.query_limit.total_seconds()
@@ -246,12 +250,14 @@ class Dash:
                 settings=self.settings,
                 bundle=self.bundle,
                 clock=lambda: self.now,
+                alerts=self.alerts,
+                limits=self.limits,
             )
         )
         self.address = ""
         self.client = httpx.Client()
 
-    def page(self, path: str, status: int = 200, **query: str) -> Shown:
+    def page(self, path: str, status: Any = 200, **query: str) -> Shown:
         answer = self.client.get(path, params=query or None)
         assert answer.status_code == status, answer.text
         return Shown(answer.text)

@@ -36,7 +36,7 @@ class Tips:
     version: str = "1"
     rate: float = 0.1
     parallel: bool = False
-    hold: Callable[[], None] = lambda: None
+    hold: Callable[[], object] = lambda: None
 
     @property
     def digest(self) -> str:
@@ -91,21 +91,32 @@ class Stream:
     models: list[Model] = field(default_factory=lambda: [Tips()])
     settings: dict[str, Any] = field(default_factory=dict)
     accept_loss: bool = False
+    prefix: str = ""
+
+    def topic(self, name: str = "rides") -> str:
+        """Return the name of a topic or group: a broker may be shared by many tests."""
+        return f"{self.prefix}{name}"
 
     def made(self, **more: Any) -> StreamSettings:
         given = {
             "name": "tips",
             "model": "tip",
-            "topic": "rides",
+            "topic": self.topic(),
             "key": ("ride",),
             "keep": ("seq",),
             "stop_timeout": dt.timedelta(seconds=20),
         }
-        return StreamSettings(**{**given, **self.settings, **more})
+        made = {**given, **self.settings, **more}
+        made = {k: tuple(v) if isinstance(v, list) else v for k, v in made.items()}
+        made.setdefault("group", self.topic(made["name"]))
+        made.setdefault("dead_letters", self.topic(f"{made['name']}.dead"))
+        if made.get("output"):
+            made["output"] = self.topic(made["output"])
+        return StreamSettings(**made)
 
     def create(self, topic: str = "rides", partitions: int = 3) -> None:
         with _open(self.broker, self.root) as broker:
-            broker.create(topic, partitions)
+            broker.create(self.topic(topic), partitions)
 
     def publish(
         self,
@@ -118,13 +129,13 @@ class Stream:
         with _open(self.broker, self.root) as broker:
             appender = broker.appender()
             for number, value in enumerate(values):
-                appender.append(topic, key(number), value, headers)
+                appender.append(self.topic(topic), key(number), value, headers)
             until = time.monotonic() + PATIENCE
             while appender.flush(1.0):
                 assert time.monotonic() < until
             appender.close()
 
-    def worker(self, number: int = 1, **more: Any) -> Worker:
+    def worker(self, number: int = 1, *, place: int = 0, **more: Any) -> Worker:
         settings = self.made(**more)
         plan = Plan(
             settings=settings,
@@ -134,7 +145,7 @@ class Stream:
             root=self.root,
             accept_loss=self.accept_loss,
         )
-        return Worker(plan, number, in_use=lambda: Ready(self.models[0]))
+        return Worker(plan, number, place, in_use=lambda: Ready(self.models[0]))
 
     def running(self, number: int = 1, **more: Any) -> Running:
         return Running(self.worker(number, **more))
@@ -161,13 +172,14 @@ class Stream:
     def values(self, topic: str) -> list[bytes]:
         found: list[bytes] = []
         with _open(self.broker, self.root) as broker:
-            for partition, (offset, end) in broker.bounds(topic).items():
-                while offset < end:
-                    part = broker.read(topic, partition, offset, 10_000)
+            for partition, (begin, end) in broker.bounds(self.topic(topic)).items():
+                at = begin
+                while at < end:
+                    part = broker.read(self.topic(topic), partition, at, 10_000)
                     if not part.offsets:
                         break
                     found += [value or b"" for value in part.values]
-                    offset = part.offsets[-1] + 1
+                    at = part.offsets[-1] + 1
         return found
 
     def lag(self) -> int:

@@ -46,8 +46,18 @@ def test_the_parts_of_a_project(tmp_path: Path) -> None:
     assert service.grace > 61  # stop_delay and twice stop_timeout
 
 
+def test_a_stream_of_a_project(tmp_path: Path) -> None:
+    text = MODEL + '[stream.tips]\nmodel = "m"\ntopic = "rides"\nkey = ["a"]\nmetrics_port = 9100\n'
+    stream = plan(tmp_path, text)["stream-tips"]
+    assert stream.command[-2:] == ("consume", "tips")
+    assert [port.number for port in stream.ports] == [9100]
+    assert plan(tmp_path, text.replace("metrics_port = 9100\n", ""))["stream-tips"].ports == ()
+
+
 def test_the_dashboard_of_a_project(tmp_path: Path) -> None:
-    text = MODEL + SERVICE + '[dashboard]\nhost = "0.0.0.0"\nport = 9000\n'
+    text = (
+        MODEL + SERVICE + '[dashboard]\nhost = "0.0.0.0"\nport = 9000\ntoken = "0123456789abcdef"\n'
+    )
     *_, pages = planned(project(tmp_path, text), trivet=("trivet",), dashboard=True)
     assert (pages.name, pages.url) == ("dashboard", "http://127.0.0.1:9000")
     assert pages.ready == "http://127.0.0.1:9000/health"

@@ -2,7 +2,7 @@
 
     python trivet_worker.py FOLDER BROKER TOPIC RESULTS EVENTS [SETTING=VALUE ...]
 
-Validation, lineage, duplicates, offsets, dead letters and metrics are on.
+Validation, lineage, duplicates, offsets, dead letters, profiles and metrics are on.
 """
 
 import json
@@ -13,48 +13,67 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trivet.current import Source
 from trivet.hosts.stream.settings import StreamSettings
 from trivet.hosts.stream.worker import SWITCH_SECONDS, Plan, Worker
 
-folder, url, topic, results, count, *more = sys.argv[1:]
-changed: dict[str, Any] = {}
-for part in more:
-    name, _, text = part.partition("=")
-    changed[name] = json.loads(text)
-settings = StreamSettings(
-    **{"name": "tips", "model": "tip", "topic": topic, "key": ("ride_id",), **changed}
-)
-with tempfile.TemporaryDirectory() as counts:
-    plan = Plan(
-        settings=settings,
-        source=Source("tip", "models/trip-duration"),
-        broker=url,
-        results=results,
-        root=Path(folder),
-        counts=Path(counts),
-    )
-    sys.setswitchinterval(SWITCH_SECONDS)
-    worker = Worker(plan)
-    latencies: list[tuple[Any, float]] = []
-    seen = threading.Event()
-    done = 0
 
-    def watch(event_at: Any, now: float) -> None:
-        global done
-        done += len(event_at)
-        latencies.append((event_at, now))
-        if done >= int(count):
-            seen.set()
+class Watch:
+    """Sees each batch when it is kept."""
 
-    counted = worker.metrics.latency
-    worker.metrics.latency = lambda at, now: (counted(at, now), watch(at, now))[0]  # type: ignore[method-assign]
-    began = time.perf_counter()
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    while not seen.wait(0.2) and thread.is_alive():
-        pass
-    ended = time.perf_counter()
-    worker.stop()
-    thread.join()
-    print(json.dumps({"events": done, "seconds": ended - began}))
+    def __init__(self, worker: Worker, events: int) -> None:
+        self._count = worker.metrics.latency
+        self._wanted, self._done = events, 0
+        self.began = self.ended = 0.0
+        self.seconds: list[Any] = []
+        self.all_there = threading.Event()
+
+    def __call__(self, event_at: Any, now: float) -> None:
+        self._count(event_at, now)
+        self.ended = time.perf_counter()
+        self.seconds.append(now - event_at.cast("int64").to_numpy() / 1e6)
+        self._done += len(event_at)
+        if self._done >= self._wanted:
+            self.all_there.set()
+
+
+def main() -> None:
+    folder, url, topic, results, count, *more = sys.argv[1:]
+    changed = {name: json.loads(text) for name, _, text in (part.partition("=") for part in more)}
+    made: dict[str, Any] = {"name": "tips", "model": "tip", "topic": topic, "key": ("ride_id",)}
+    with tempfile.TemporaryDirectory() as counts:
+        plan = Plan(
+            settings=StreamSettings(**made | changed),
+            source=Source("tip", "models/trip-duration"),
+            broker=url,
+            results=results,
+            root=Path(folder),
+            counts=Path(counts),
+        )
+        sys.setswitchinterval(SWITCH_SECONDS)
+        worker = Worker(plan)
+        watch = Watch(worker, int(count))
+        worker.metrics.latency = watch  # type: ignore[method-assign]
+        put = worker._scorer.score
+
+        def score(batch: Any) -> Any:
+            watch.began = watch.began or time.perf_counter()
+            return put(batch)
+
+        worker._scorer.score = score  # type: ignore[method-assign]
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        while not watch.all_there.wait(0.2) and thread.is_alive():
+            pass
+        worker.stop()
+        thread.join()
+    late = np.concatenate(watch.seconds) * 1000
+    told = {"events": len(late), "seconds": watch.ended - watch.began}
+    told |= {"p50_ms": float(np.percentile(late, 50)), "p99_ms": float(np.percentile(late, 99))}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

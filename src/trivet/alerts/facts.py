@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trivet.alerts.rules import Facts, Moved
-from trivet.errors import QueryError, ScheduleError
+from trivet.errors import ScheduleError
 from trivet.hosts.schedule import Interval, Schedule
 from trivet.monitoring.drift import compare
 from trivet.monitoring.profiles import Profile
@@ -171,12 +171,11 @@ def _freshness(
 
 
 def _lag(ask: Asking, deployment: Mapping[str, Any], now: dt.datetime) -> dt.timedelta | None:
-    if deployment["kind"] != "stream" or not deployment["view_name"]:
+    """Return how long after its event the newest prediction of the last hour came."""
+    table = table_of(deployment["name"])
+    if deployment["kind"] != "stream" or not ask("tells_event_time", name=table)[0]["n"]:
         return None
-    try:
-        found = ask("newest_event", table=table_of(deployment["name"]), since=now - HOUR)
-    except QueryError:  # it keeps no predictions
-        return None
+    found = ask("newest_event", table=table, since=now - HOUR)
     if not found or found[0]["event_at"] is None:
         return None
     lag: dt.timedelta = found[0]["scored_at"] - found[0]["event_at"]

@@ -235,7 +235,10 @@ class KafkaBroker:
         return found.error is None and all(p.leader >= 0 and p.error is None for p in parts)
 
     def _result(self, future: Future[Any]) -> Any:
-        return future.result(_CALL_SECONDS)
+        try:
+            return future.result(_CALL_SECONDS)
+        except TimeoutError:
+            raise BrokerUnavailable(f"{self._name} does not answer") from None
 
 
 def _read(url: str) -> tuple[str, dict[str, str]]:

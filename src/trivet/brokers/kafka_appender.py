@@ -106,11 +106,15 @@ class KafkaAppender:
             raise BrokerError("the member whose offsets are committed is of another broker")
         parts = [TopicPartition(member.topic, p, offset) for p, offset in offsets.items()]
         group = member.check_held(offsets)
-        if parts:
-            self._patiently(
-                lambda: self._producer.send_offsets_to_transaction(parts, group, CALL_SECONDS)
-            )
-        self._patiently(lambda: self._producer.commit_transaction(CALL_SECONDS))
+        try:
+            if parts:
+                self._patiently(
+                    lambda: self._producer.send_offsets_to_transaction(parts, group, CALL_SECONDS)
+                )
+            self._patiently(lambda: self._producer.commit_transaction(CALL_SECONDS))
+        except BrokerError:
+            member.ask_again()
+            raise
         self._begun = False
         self._lost.clear()
 

@@ -66,6 +66,8 @@ _KINDS: dict[int, type[BrokerError]] = {
             KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
             KafkaError.REBALANCE_IN_PROGRESS,
             KafkaError.CONCURRENT_TRANSACTIONS,
+            KafkaError.FENCED_LEADER_EPOCH,
+            KafkaError.UNKNOWN_LEADER_EPOCH,
         ),
         BrokerUnavailable,
     ),

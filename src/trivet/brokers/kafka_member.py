@@ -62,6 +62,7 @@ class KafkaMember:
         self._trouble: KafkaError | None = None
         self._gone: dict[int, OffsetGone] = {}
         self._closing = False
+        self._membership: Any = None
         with translated(broker):
             self._consumer = Consumer({**settings, "error_cb": self._told}, logger=_logger)
             self._consumer.subscribe(
@@ -132,8 +133,15 @@ class KafkaMember:
             MembershipLost: A partition has gone to another member.
         """
         self._check(partitions)
-        with translated(self._group_place):
-            return self._consumer.consumer_group_metadata()
+        if self._membership is None:
+            # Asked for once a generation: the answer may take seconds while another thread polls.
+            with translated(self._group_place):
+                self._membership = self._consumer.consumer_group_metadata()
+        return self._membership
+
+    def ask_again(self) -> None:
+        """Forget what proves the membership: it was refused, or is of an older generation."""
+        self._membership = None
 
     def close(self) -> None:
         self._closing = True
@@ -172,6 +180,7 @@ class KafkaMember:
         self._trouble = error
 
     def _on_assign(self, _: Consumer, parts: list[TopicPartition]) -> None:
+        self._membership = None
         arrived = {part.partition for part in parts}
         self._held |= arrived
         try:
@@ -195,7 +204,9 @@ class KafkaMember:
         with translated(self._group_place):
             self._consumer.incremental_unassign(parts)
             self._consumer.incremental_assign(parts)
-            self._consumer.pause(self._parts(self._paused.intersection(places)))
+            # A pause outlives both.
+            self._consumer.resume(self._parts(places.keys() - self._paused))
+            self._consumer.pause(self._parts(places.keys() & self._paused))
 
     def _places(self, partitions: Collection[int]) -> dict[int, int]:
         """Return where to begin in partitions that came."""
@@ -229,9 +240,11 @@ class KafkaMember:
         return int(bounds[1])
 
     def _on_revoke(self, _: Consumer, parts: list[TopicPartition]) -> None:
+        self._membership = None
         self._leave(parts, lost=False)
 
     def _on_lost(self, _: Consumer, parts: list[TopicPartition]) -> None:
+        self._membership = None
         self._leave(parts, lost=True)
 
     def _leave(self, parts: list[TopicPartition], *, lost: bool) -> None:

@@ -73,7 +73,7 @@ def places(source: str, results: str, root: Path) -> Iterator[list[Place]]:
     """Give the ways of a batch deployment: embedded, and over its own kinds of databases."""
     with (
         tempfile.TemporaryDirectory(prefix="trivet-check-") as folder,
-        _schema(results, root) as own,
+        own_schema(results, root) as own,
     ):
         embedded = f"sqlite:///{folder}/source.db"
         found = [Place("sqlite to sqlite", embedded, None, f"sqlite:///{folder}/results.db")]
@@ -87,7 +87,7 @@ def places(source: str, results: str, root: Path) -> Iterator[list[Place]]:
 
 
 @contextmanager
-def _schema(results: str, root: Path) -> Iterator[str]:
+def own_schema(results: str, root: Path) -> Iterator[str]:
     """Give the url of an empty schema of a PostgreSQL database, gone at the end."""
     if of(results).name != "postgresql":
         yield results
@@ -133,7 +133,7 @@ def run(
     job = Job(changed, lambda: ready, around)
     job.register()
     job.run(changed.calendar.named("2020-01-01"), cause="manual")
-    return _outcome(place.results, root, settings.name, model, taken)
+    return outcome(place.results, root, settings.name, model, taken)
 
 
 def _filled(source: str, schema: Schema, rows: pa.RecordBatch) -> str:
@@ -173,9 +173,10 @@ def _literal(value: Any, kind: str) -> str:
     return f"CAST('{text}' AS {sql})"
 
 
-def _outcome(
+def outcome(
     results: str, root: Path, deployment: str, model: Model, taken: Sequence[int]
 ) -> Outcome:
+    """Read what a deployment made of rows that were numbered."""
     with open_results(results, root=root) as db:
         names = ", ".join(f'"{name}"' for name in model.outputs.names)
         view = view_of(deployment)
@@ -183,14 +184,14 @@ def _outcome(
         told = db.rows("SELECT row_key, field, code FROM trivet_rejects").to_pylist()
     problems: dict[int, set[tuple[str, str]]] = {}
     for reject in told:
-        place = msgspec.json.decode(reject["row_key"])[ROW]
+        place = int(msgspec.json.decode(reject["row_key"])[ROW])
         problems.setdefault(place, set()).add((reject["field"], reject["code"]))
     answers = _typed(found, model.outputs)
     frozen: dict[int, Told] = {place: frozenset(codes) for place, codes in problems.items()}
     row_of = {place: row for row, place in enumerate(taken)}
     return Outcome(
         taken,
-        spread(answers, [row_of[place] for place in found[ROW].to_pylist()], len(taken)),
+        spread(answers, [row_of[int(place)] for place in found[ROW].to_pylist()], len(taken)),
         frozen,
         frozenset(found["model_digest"].to_pylist()),
         unsigned_zero=True,  # in the source, in the results or in both there is SQLite

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
 
+from trivet import brokers
 from trivet.artifacts import LoadedModel
 from trivet.current import Source
 from trivet.databases import connect, redact
@@ -54,7 +56,27 @@ def inspect(project: Project) -> tuple[list[Finding], dict[str, LoadedModel]]:
     findings.append(_results(project))
     for deployment in project.batch.values():
         findings += _batch(deployment, models, project)
+    if project.stream:
+        findings += _streams(project)
     return findings, models
+
+
+def _streams(project: Project) -> Iterator[Finding]:
+    """Look at the broker and at the topics that are read from it."""
+    url = brokers.place(project.broker.url)
+    try:
+        with closing(brokers.connect(project.broker.url, project.root)) as broker:
+            topics = broker.topics()
+    except TrivetError as error:
+        yield _failed("[broker] url", error)
+        return
+    yield Finding("[broker] url", "ok", f"{url}: {len(topics)} topics")
+    for name, settings in project.stream.items():
+        where = f"[stream.{name}] topic"
+        if settings.topic in topics:
+            yield Finding(where, "ok", f"{settings.topic}: {topics[settings.topic]} partitions")
+        else:
+            yield Finding(where, "warning", f"there is no topic {settings.topic!r} yet; create it")
 
 
 def _model(where: str, model: LoadedModel) -> Iterator[Finding]:

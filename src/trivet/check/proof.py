@@ -18,6 +18,7 @@ from trivet.current import Ready, Source
 from trivet.errors import TrivetError
 from trivet.hosts.batch.settings import BatchSettings
 from trivet.hosts.service.settings import ServiceSettings
+from trivet.hosts.stream.settings import StreamSettings
 from trivet.settings import Project
 
 
@@ -108,6 +109,9 @@ def prove(
     for deployment in project.batch.values():
         if deployment.model in cases:
             yield from _batch(project, deployment, cases[deployment.model])
+    for stream in project.stream.values():
+        if stream.model in cases:
+            yield from _stream(project, stream, cases[stream.model])
     if project.service is not None:
         yield from _service(project, project.service, cases)
 
@@ -119,6 +123,19 @@ def _batch(project: Project, settings: BatchSettings, case: _Case) -> Iterator[V
         for place in places:
             go = partial(batch.run, place, ready, settings, case.rows, project.root)
             yield case.held(f"batch.{settings.name}", place.name, go)
+
+
+def _stream(project: Project, settings: StreamSettings, case: _Case) -> Iterator[Verdict]:
+    from trivet.check import stream  # noqa: PLC0415 - as for the service
+
+    manifest = case.model.manifest
+    ready = Ready(case.model, manifest.references, manifest.summary())
+    with stream.places(project.results.url, project.root) as places:
+        for place in places:
+            for size in (1, settings.max_batch):
+                way = f"{place.name}, {'alone' if size == 1 else 'together'}"
+                go = partial(stream.run, place, ready, settings, case.rows, project.root, size)
+                yield case.held(f"stream.{settings.name}", way, go)
 
 
 def _service(

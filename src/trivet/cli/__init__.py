@@ -1,7 +1,8 @@
 """The command ``trivet``: the only place that wires the parts together.
 
 Exit codes: 0 done; 1 a run failed, or a database refused a statement; 2 the command, the project
-file or a model cannot be used as it stands; 3 another process runs that interval; 4 a database
+file or a model cannot be used as it stands; 3 another process runs that interval
+or that project; 4 a database
 cannot be reached; 130 and 143 stopped by SIGINT and SIGTERM before the work was done. The daemon
 ``trivet schedule`` has no end of its own: stopped by a signal, it ends with 0.
 """
@@ -20,8 +21,10 @@ from trivet.cli import (
     batch,
     check,
     compare,
+    completion,
     dashboard,
     history,
+    init,
     model,
     service,
     stream,
@@ -30,7 +33,10 @@ from trivet.cli import (
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=completion.HintingGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--file",
     "-f",
@@ -54,6 +60,7 @@ def trivet(context: click.Context, file: Path, log: str) -> None:
 
 
 for _command in (
+    init.init,
     batch.score,
     batch.backfill,
     batch.schedule,
@@ -75,6 +82,7 @@ for _command in (
     history.runs,
     history.rejects,
     history.results,
+    completion.completion,
 ):
     trivet.add_command(_command)
 

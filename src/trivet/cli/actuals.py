@@ -13,7 +13,6 @@ from trivet.cli.exits import FAILED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trivet.databases import Connection
     from trivet.results.actuals import Bounds
     from trivet.results.actuals_settings import ActualsSettings
     from trivet.settings import Project
@@ -60,42 +59,25 @@ def actuals(
 def _pull(
     project: Project,
     settings: ActualsSettings,
-    span: list[Bounds] | None,
+    bounds: list[Bounds] | None,
     stop: Callable[[], bool],
 ) -> None:
     from trivet.results.layout import open_results
+    from trivet.results.measuring import Round, pull_and_measure
 
-    def work() -> tuple[int, int, int]:
+    def work() -> Round:
         with open_results(project.results.url, root=project.root) as db:
-            return pulled(db, project, settings, span, stop)
+            now = dt.datetime.now(dt.UTC)
+            return pull_and_measure(
+                db, settings, root=project.root, now=now, stop=stop, bounds=bounds
+            )
 
-    rows, unusable, periods = wiring.aside(work)
-    left_out = f", {unusable:,} without a key or a value left out" if unusable else ""
+    done = wiring.aside(work)
+    left_out = f", {done.unusable:,} without a key or a value left out" if done.unusable else ""
     click.echo(
-        f"{settings.name}: {rows:,} true values pulled{left_out}, {periods:,} periods measured"
+        f"{settings.name}: {done.rows:,} true values pulled{left_out}, "
+        f"{done.periods:,} periods measured"
     )
-
-
-def pulled(
-    db: Connection,
-    project: Project,
-    settings: ActualsSettings,
-    span: list[Bounds] | None,
-    stop: Callable[[], bool],
-) -> tuple[int, int, int]:
-    """Pull and measure; return rows, those left out, and the periods that were measured."""
-    from trivet.results import measuring
-    from trivet.results.actuals import pull, registered, spans
-
-    now = dt.datetime.now(dt.UTC)
-    measuring.target_of(settings, registered(db, settings.of))  # before anything is read
-    rows = unusable = 0
-    for bounds in spans(db, settings, now) if span is None else span:
-        if stop():
-            break
-        part = pull(db, settings, bounds, root=project.root, now=now)
-        rows, unusable = rows + part.rows, unusable + part.unusable
-    return rows, unusable, measuring.refresh(db, settings, now, stop)
 
 
 def _named(

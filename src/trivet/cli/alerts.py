@@ -14,7 +14,10 @@ from trivet.cli.exits import FAILED
 from trivet.cli.history import table
 
 if TYPE_CHECKING:
+    import threading
+
     from trivet.alerts.facts import Limits
+    from trivet.alerts.watch import Watch
     from trivet.settings import Project
 
 
@@ -62,3 +65,20 @@ def alerts(context: click.Context, send: bool, as_json: bool) -> None:
 def limits_of(project: Project) -> Limits:
     """Return the limits that the sections of true values set."""
     return {each.of: tuple(each.limits) for each in project.actuals.values()}
+
+
+def watch_of(project: Project, stop: threading.Event) -> Watch:
+    """Wire what the scheduler does beside its runs."""
+    from trivet.alerts.channels import channels
+    from trivet.alerts.watch import Watch
+
+    return Watch(
+        root=project.root,
+        results=project.results.url,
+        actuals=list(project.actuals.values()),
+        alerts=project.alerts,
+        limits=limits_of(project),
+        channels=channels(project.alerts, project.project.name),
+        stop=stop,
+        clock=lambda: dt.datetime.now(dt.UTC),
+    )

@@ -113,13 +113,16 @@ def backfill(
 def schedule(context: click.Context, names: tuple[str, ...], once: bool) -> None:
     """Run what is due of all batch deployments, or of those named, until told to stop.
 
-    The actions that follow them act on each interval that is published.
+    The actions that follow them act on each interval that is published. True values are pulled
+    and alerts are sent as their sections say.
 
     SIGTERM or Ctrl-C ends it cleanly: an interval under way is given back and runs again at the
     next start.
     """
     from trivet.actions.following import following
+    from trivet.alerts.watch import watching
     from trivet.cli.actions import followers_of
+    from trivet.cli.alerts import watch_of
     from trivet.hosts.batch.scheduler import run_schedule
 
     with reporting(context) as reporter, wiring.stopping_on_signals() as stop:
@@ -129,12 +132,14 @@ def schedule(context: click.Context, names: tuple[str, ...], once: bool) -> None
             raise click.UsageError(f"{project.file} has no [batch.NAME] section to schedule")
         jobs = [wiring.job_of(project, name, stop, reporter.progress) for name in chosen]
         acting = followers_of(project, chosen, stop)
+        watch = watch_of(project, stop)
 
         def ended(job: Job, result: Result) -> None:
             reporter.ended(job, result)
             for each in acting:
                 if each.after == job.settings.name:
                     each.wake()
+            watch.wake(job.settings.name)
 
         def run() -> int:
             since = dt.datetime.now(dt.UTC)
@@ -142,9 +147,12 @@ def schedule(context: click.Context, names: tuple[str, ...], once: bool) -> None
                 job.register()
             if not once:
                 _say_ready(jobs)
-            with following([] if once else acting, stop):
-                failed = run_schedule(jobs, since=since, stop=stop, once=once, told=ended)
-            return failed + (sum(not each.look() for each in acting) if once else 0)
+            if once:
+                failed = run_schedule(jobs, since=since, stop=stop, once=True, told=ended)
+                failed += sum(not each.look() for each in acting)
+                return failed + (watch.has_work and not watch.round())
+            with following(acting, stop), watching(watch):
+                return run_schedule(jobs, since=since, stop=stop, told=ended)
 
         failed = wiring.aside(run)
     if once and failed:

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from trivet.cli import wiring
+from trivet.cli.completion import HintingGroup
 from trivet.cli.history import table
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from trivet.settings import ModelSettings, Project
 
 
-@click.group()
+@click.group(cls=HintingGroup)
 def model() -> None:
     """Look at the versions of models, and say which one is in use."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import signal
 import sys
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -56,8 +58,13 @@ def up(context: click.Context, names: tuple[str, ...]) -> None:
     plan = planned(project, names, trivet=start, dashboard=has_dashboard)
     if not has_dashboard:
         click.echo("no dashboard: pip install 'trivet[dashboard]'", err=True)
+    variables = settings.environment()
+    path = (str(Path(sys.executable).parent), variables.get("PATH", os.defpath))
+    # `python` in a command is the one that has Trivet, also where its environment is not active.
+    variables |= {"PYTHONUNBUFFERED": "1", "PATH": os.pathsep.join(path)}
     with claimed(project.root) as board:
-        mistakes = [*wiring.programs_missing(plan, project.root), *taken(plan)]
+        missing = wiring.programs_missing(plan, project.root, variables["PATH"])
+        mistakes = [*missing, *taken(plan)]
         if mistakes:
             from trivet.errors import SettingsError
 
@@ -69,7 +76,7 @@ def up(context: click.Context, names: tuple[str, ...]) -> None:
                 Around(
                     project=project.project.name,
                     root=project.root.absolute(),
-                    environment=settings.environment() | {"PYTHONUNBUFFERED": "1"},
+                    environment=variables,
                     board=board,
                     listener=screen,
                 ),

@@ -158,12 +158,12 @@ def stream_plan(
     )
 
 
-def programs_missing(plan: Iterable[Process], root: Path) -> list[str]:
+def programs_missing(plan: Iterable[Process], root: Path, path: str) -> list[str]:
     """Return one line for each command whose program is not there."""
     found = []
     for process in plan:
         program = process.command[0]
-        if shutil.which(program if "/" not in program else str(root / program)) is None:
+        if shutil.which(program if "/" not in program else str(root / program), path=path) is None:
             found.append(
                 f"[up.{process.name}] command: there is no program {program!r}; "
                 "install it, or correct the command"

@@ -220,7 +220,12 @@ class _Dashboard:
 _REFUSED = ("The results database refuses", 500, ())
 
 _UNWELL: tuple[tuple[Any, ...], ...] = (
-    (ResultsEmpty, "No results yet", 200, ("trivet score NAME", "trivet serve")),
+    (
+        ResultsEmpty,
+        "No results yet",
+        200,
+        ("trivet score NAME", "trivet serve", "trivet consume NAME"),
+    ),
     (
         ResultsOutdated,
         "The results database has an older layout",

@@ -17,7 +17,7 @@ from trivet.dashboard.predictions import breakdown_chart
 from trivet.results.reading import Row
 from trivet.results.statements import identifier, named
 
-MOST_ROWS = 300_000
+MOST_ROWS = 200_000
 _VALUES = 24
 _INTERVALS = 1_000
 

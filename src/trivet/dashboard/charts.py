@@ -23,6 +23,19 @@ STATES = {"good": "$good", "note": "$accent", "warn": "$warn", "bad": "$bad", "n
 
 _TABLE_ROWS = 400
 
+_CLOCK = {
+    "year": "%Y",
+    "quarter": "%b",
+    "month": "%b",
+    "week": "%b %d",
+    "date": "%b %d",
+    "day": "%b %d",
+    "hours": "%H:%M",
+    "minutes": "%H:%M",
+    "seconds": "%H:%M:%S",
+}
+"""How a tick of the axis of time is written, by what it is a tick of; a clock of 24 hours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chart:
@@ -77,7 +90,8 @@ def chart(
         table: Columns of the table of its figures, by name, with their headings.
     """
     sized = drawing.properties(width="container", height=height)
-    spec = sized.to_dict(context={"pre_transform": False})
+    # Not validated here, where each page would pay for it: a test validates every page's.
+    spec = sized.to_dict(validate=False, context={"pre_transform": False})
     spec.pop("config", None)
     spec["autosize"] = {"type": "fit", "contains": "padding"}
     datasets = {**spec.get("datasets", {}), "rows": [plain(row) for row in rows]}
@@ -103,7 +117,9 @@ def time_axis(column: str, title: str = "", *, kind: str = "T") -> Any:
         f"{column}:{kind}",
         title=title or None,
         scale=alt.Scale(type="utc"),
-        axis=alt.Axis(grid=False, labelOverlap=True, tickCount=8),
+        axis=alt.Axis(
+            grid=False, labelOverlap="greedy", labelSeparation=8, tickCount=8, format=_CLOCK
+        ),
     )
 
 

@@ -79,7 +79,7 @@ class Columns:
         """Return what predictions can be broken down by: a name to a column and a part of it."""
         found: dict[str, tuple[str, str]] = {}
         text_outputs = [n for n in self.outputs if not self._is(n, ("real", "double", "numeric"))]
-        for name in dict.fromkeys([*self.kept, *self.key, *text_outputs]):
+        for name in dict.fromkeys([*self.kept, *text_outputs, *self.key]):
             if name not in self.types:
                 continue
             if self._is(name, ("time",)) or self._has_moments(name):
@@ -87,6 +87,12 @@ class Columns:
             elif not self._is(name, ("real", "double", "numeric")):
                 found[name] = (name, "")
         return found
+
+    @property
+    def usual_grouping(self) -> str:
+        """What to break down by unless asked otherwise: no key that names a row alone."""
+        alone = self.key if len(self.key) == 1 else ()
+        return next((name for name in self.groupings() if name not in alone), "")
 
     def _is(self, name: str, kinds: tuple[str, ...]) -> bool:
         return any(kind in self.types.get(name, "") for kind in kinds)

@@ -15,7 +15,7 @@ from trivet.results.reading import Row
 from trivet.results.statements import identifier, named
 
 SHOWN = 15
-_SEARCHED_ROWS = 1_000_000
+_SEARCHED_ROWS = 500_000
 _INTERVALS = 1_000
 _LOOK_BACK = dt.timedelta(hours=6)
 

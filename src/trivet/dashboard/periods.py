@@ -146,7 +146,7 @@ def quantile(period: Period, reference: Reference | None, share: float) -> float
     wanted, before = share * there, 0
     for (low, high), count in zip(pairwise(bounds), period.counts, strict=True):
         if count and before + count >= wanted:
-            return low + (high - low) * (wanted - before) / count
+            return min(low + (high - low) * (wanted - before) / count, high)
         before += count
     return period.high
 

@@ -114,8 +114,10 @@ def _span(ask: Ask, deployment: Mapping[str, Any], calendar: Schedule, interval:
         return calendar.named(interval)
     newest = periods.newest(ask, deployment)
     if newest is None:
-        what = "trivet score" if deployment["kind"] == "batch" else "trivet serve"
-        raise NotThere(f"{deployment['name']} has no results yet; begin with: {what}")
+        name = deployment["name"]
+        begin = {"batch": f"trivet score {name}", "stream": f"trivet consume {name}"}
+        what = begin.get(deployment["kind"], "trivet serve")
+        raise NotThere(f"{name} has no results yet; begin with: {what}")
     try:
         return calendar.interval_at(newest - dt.timedelta(microseconds=1))
     except ScheduleError as error:  # pragma: no cover - a schedule that registered once
@@ -145,7 +147,7 @@ def _charts(
         charts += flow.charts
         facts = {"rows": words.number(flow.rows), "errors": words.number(flow.errors)}
         facts |= {f"latency {p}": words.length(v) for p, v in flow.latency.items()}
-    by = next(iter(columns.groupings()), "")
+    by = columns.usual_grouping
     if parts := breakdown.read(ask, deployment, columns, output, by, inside, interval.end):
         charts.append(parts)
     for page in PAGES:

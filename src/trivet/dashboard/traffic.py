@@ -7,6 +7,7 @@ where few enough rows lie in the span, and percentiles from a sample of it.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,13 +20,14 @@ from trivet.dashboard.charts import Chart
 from trivet.results.reading import Row
 from trivet.results.statements import named
 
-SAMPLE = 40_000
+SAMPLE = 20_000
 """Rows that percentiles are taken from, about."""
 
-_FINE_ROWS = 400_000
+_FINE_ROWS = 150_000
+_WHOLE_ROWS = 60_000
 _BARS = 120
 _WIDTHS = (1, 5, 10, 30, 60, 300, 900, 3600, 3 * 3600, 6 * 3600, 86_400, 7 * 86_400)
-_FOR_EVER = 10**11
+_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -82,11 +84,12 @@ def read(
     else:
         counts = _wider(hours, width)
     found = [_rate(counts, width)]
-    latency, chart = _latencies(ask, table, columns, bounds, max(1, round(total / SAMPLE)))
+    step = 1 if total <= _WHOLE_ROWS else round(total / SAMPLE)
+    latency, chart = _latencies(ask, table, columns, bounds, step)
     found += [chart] if chart else []
     errors = ask.source.rows("log_errors", deployment=name, **bounds)
     if errors:
-        found.append(_errors(errors))
+        found.append(_errors(errors, counts, width))
     return Traffic(found, total, sum(row["n"] for row in errors), latency)
 
 
@@ -150,17 +153,22 @@ def _latencies(
         what = "From the event's own time to its prediction."
     else:
         return {}, None
-    sql = named("log_latencies", ask.source.dialect, "trivet.dashboard")
+    kind = "sampled_latencies" if step > 1 else "log_latencies"
+    sql = named(kind, ask.source.dialect, "trivet.dashboard")
     sql = sql.format(table=f'"{table}"', latency=expression)
-    found = ask.source.ask(sql, step=step, **bounds)
-    if not found:
+    given = {"step": step} if step > 1 else {}
+    spans: dict[int, list[float]] = {}
+    for row in ask.source.ask(sql, **given, **bounds):
+        if row["v"] is not None:
+            spans.setdefault(row["at"], []).append(row["v"])
+    if not spans:
         return {}, None
-    whole = ask.source.ask(sql, step=step, **{**bounds, "width": _FOR_EVER})[0]
+    for values in spans.values():
+        values.sort()
     rows = [
-        {"at": _at(row["at"]), "percentile": p, "ms": 1000 * row[p], "rows": row["n"]}
-        for row in found
-        for p in ("p50", "p95", "p99")
-        if row[p] is not None
+        {"at": _at(at), "percentile": p, "ms": 1000 * _rank(spans[at], share)}
+        for at in sorted(spans)
+        for p, share in _SHARES.items()
     ]
     drawing = (
         charts.base()
@@ -187,17 +195,43 @@ def _latencies(
         note=what + sampled,
         table={"at": "from", "percentile": "percentile", "ms": "ms"},
     )
-    return {p: whole[p] for p in ("p50", "p95", "p99")}, chart
+    whole = sorted(value for values in spans.values() for value in values)
+    return {p: _rank(whole, share) for p, share in _SHARES.items()}, chart
 
 
-def _errors(found: Sequence[Row]) -> Chart:
-    rows = [{"at": _at(row["at"]), "code": row["code"], "rows": row["n"]} for row in found]
+def _rank(values: Sequence[float], share: float) -> float:
+    """Return a percentile of values in order: the nearest rank."""
+    return values[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def _errors(found: Sequence[Row], counts: Mapping[int, int], width: int) -> Chart:
+    below: dict[int, int] = {}
+    rows = []
+    for row in found:
+        low = below.get(row["at"], 0)
+        below[row["at"]] = low + row["n"]
+        rows.append(
+            {
+                "at": _at(row["at"]),
+                "end": _at(row["at"] + width),
+                "code": row["code"],
+                "rows": row["n"],
+                "low": low,
+                "high": low + row["n"],
+            }
+        )
+    # Nothing at both ends, so that the chart covers the time that the others do.
+    for at in (min([*counts, *below]), max([*counts, *below])):
+        edge = {"at": _at(at), "end": _at(at + width), "code": rows[0]["code"]}
+        rows.append(edge | {"rows": 0, "low": 0, "high": 0})
     drawing = (
         charts.base()
-        .mark_bar()
+        .mark_rect()
         .encode(
             x=charts.time_axis("at"),
-            y=charts.value_axis("rows", "problems"),
+            x2="end:T",
+            y=charts.value_axis("low", "problems"),
+            y2="high:Q",
             color=alt.Color("code:N"),
             tooltip=[charts.moment_tip("at", "from"), "code:N", alt.Tooltip("rows:Q", format=",")],
         )

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 _STEPS = 20_000
 """Steps of SQLite's machine between two looks at the clock: well under a millisecond."""
 
-_CACHE_KIB = 16_384
+_CACHE_KIB = 2_048
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?")
 
 

@@ -22,7 +22,7 @@ DEAD_LETTERS = pa.schema(
     [
         pa.field("deployment", pa.string()),
         pa.field("topic", pa.string()),
-        pa.field("partition_number", pa.int64()),
+        pa.field("partition_number", pa.int32()),
         pa.field("event_offset", pa.int64()),
         pa.field("id", pa.string()),
         pa.field("source", pa.string()),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -20,7 +21,15 @@ from trivet.monitoring.quality import (
     BINS_A_LOGIT,
     SMALLEST_SCORE,
 )
-from trivet.results.actuals import ANY_INTERVAL, Registered, pulls, registered
+from trivet.results.actuals import (
+    ANY_INTERVAL,
+    Bounds,
+    Registered,
+    pull,
+    pulls,
+    registered,
+    spans,
+)
 from trivet.results.actuals_settings import ActualsSettings
 from trivet.results.keys import key_sql
 from trivet.results.statements import identifier, named, with_moments, with_names
@@ -117,6 +126,52 @@ def target_of(settings: ActualsSettings, known: Registered) -> Target:
             f"{known.name} has {', '.join(outputs) or 'none'}"
         )
     return Target("regression", numbers[0])
+
+
+class Round(NamedTuple):
+    """What pulling and measuring came to.
+
+    Attributes:
+        rows: True values that the query gave.
+        unusable: Of them, those without a key or a value.
+        periods: Periods that were measured.
+    """
+
+    rows: int
+    unusable: int
+    periods: int
+
+
+def pull_and_measure(
+    db: Connection,
+    settings: ActualsSettings,
+    *,
+    root: Path,
+    now: dt.datetime,
+    stop: Callable[[], bool] = lambda: False,
+    bounds: Sequence[Bounds] | None = None,
+) -> Round:
+    """Pull what is there to pull, and measure what that changes.
+
+    Args:
+        db: The results database.
+        settings: What to pull.
+        root: The folder that relative paths start from.
+        now: The moment to write down.
+        stop: Asked between two steps; True ends it, to go on another time.
+        bounds: Pull these intervals, again too; by default what is not there yet.
+
+    Raises:
+        TrivetError: As of `trivet.results.actuals.pull` and `target_of`.
+    """
+    target_of(settings, registered(db, settings.of))  # before anything is read
+    rows = unusable = 0
+    for each in spans(db, settings, now) if bounds is None else bounds:
+        if stop():
+            break
+        part = pull(db, settings, each, root=root, now=now)
+        rows, unusable = rows + part.rows, unusable + part.unusable
+    return Round(rows, unusable, refresh(db, settings, now, stop))
 
 
 def refresh(

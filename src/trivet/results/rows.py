@@ -54,7 +54,7 @@ EVENT_REJECTS = pa.schema(
     [
         *REJECTS,
         pa.field("topic", pa.string()),
-        pa.field("partition_number", pa.int64()),
+        pa.field("partition_number", pa.int32()),
         pa.field("event_offset", pa.int64()),
     ]
 )

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from trivet.dashboard.settings import DashboardSettings
 from trivet.errors import SettingsError
 from trivet.hosts.service.settings import ServiceSettings
+from trivet.hosts.stream.settings import StreamSettings
 from trivet.settings import Project
 from trivet.settings.reading import nearest
 from trivet.up.settings import UpSettings
@@ -97,7 +98,8 @@ def planned(
         found[process.name] = process
     if not found:
         raise SettingsError(
-            f"{project.file}: nothing to run: write a [batch.NAME], [service] or [up.NAME] section"
+            f"{project.file}: nothing to run: write a [batch.NAME], [service], [stream.NAME] "
+            "or [up.NAME] section"
         )
     for name in names:
         if name not in found:
@@ -121,6 +123,8 @@ def _parts(project: Project, trivet: tuple[str, ...]) -> Iterator[Process]:
         yield _service(project.service, trivet)
     if project.batch:
         yield Process(name="schedule", command=(*trivet, "schedule"), ready=FROM_LOG)
+    for stream in project.stream.values():
+        yield _stream(stream, trivet)
 
 
 def _service(settings: ServiceSettings, trivet: tuple[str, ...]) -> Process:
@@ -140,6 +144,18 @@ def _service(settings: ServiceSettings, trivet: tuple[str, ...]) -> Process:
         ports=tuple(port for port in ports if port.number),
         grace=END_SECONDS + stop,
         url=f"{scheme}://{address}" if settings.port else "",
+    )
+
+
+def _stream(settings: StreamSettings, trivet: tuple[str, ...]) -> Process:
+    where = f"[stream.{settings.name}] metrics_port"
+    port = settings.metrics_port
+    return Process(
+        name=f"stream-{settings.name}",
+        command=(*trivet, "consume", settings.name),
+        ready=FROM_LOG,
+        ports=(Port(where, settings.metrics_host, port),) if port else (),
+        grace=END_SECONDS + settings.stop_timeout.total_seconds(),
     )
 
 

@@ -28,9 +28,10 @@ from trivet.current import Source
 from trivet.databases import connect
 from trivet.errors import SettingsError
 from trivet.hosts.service import server as parent
+from trivet.hosts.service.connections import Sweeper
 from trivet.hosts.service.server import bind
 from trivet.hosts.service.settings import ServiceSettings
-from trivet.hosts.service.worker import Sweeper, check_tls
+from trivet.hosts.service.worker import check_tls
 
 QUICK = Source("quick", "support.service_toys:Doubling")
 SLOW = Source("slow", "support.service_toys:Thoughtful")

@@ -1,4 +1,4 @@
-"""A stream on every broker and every results database."""
+"""A stream on each broker and each results database."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import pytest
 from support.streams import Stream
 
 
-@pytest.fixture
-def broker_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'events.db'}"
-
-
-@pytest.fixture
-def stream(tmp_path: Path, broker_url: str, results_url: str) -> Stream:
-    made = Stream(tmp_path, broker_url, results_url)
+@pytest.fixture(params=["embedded", "kafka"])
+def stream(request: pytest.FixtureRequest, tmp_path: Path) -> Stream:
+    """Give a stream: embedded with SQLite, or Kafka with PostgreSQL."""
+    if request.param == "embedded":
+        results = f"sqlite:///{tmp_path / 'results.db'}"
+        made = Stream(tmp_path, f"sqlite:///{tmp_path / 'events.db'}", results)
+    else:
+        kafka = request.getfixturevalue("kafka")
+        results = request.getfixturevalue("postgres_url")
+        large = f"{kafka.url}?message.max.bytes=29000000"
+        made = Stream(tmp_path, large, results, prefix=f"{kafka.new_name('t')}-")
     made.create()
     return made

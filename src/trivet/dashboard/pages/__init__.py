@@ -20,9 +20,9 @@ PAGES: tuple[Page, ...] = (
     deployment.PAGE,
     runs.PAGE,
     run.PAGE,
-    rejects.PAGE,
-    charts.PAGE,
     quality.PAGE,
     drift.PAGE,
+    rejects.PAGE,
     alerts.PAGE,
+    charts.PAGE,
 )

@@ -31,7 +31,7 @@ def content(ask: Ask) -> Mapping[str, Any]:
         output = columns.outputs[0]
     reference = periods.reference_of(columns.manifest, "output", output)
     found = periods.read(ask, deployment, "output", output, span)
-    by = ask.get("by") or next(iter(columns.groupings()), "")
+    by = ask.get("by") or columns.usual_grouping
     search = ask.get("search")
     flow = (
         traffic.Traffic()

@@ -157,7 +157,8 @@ def _troubles(
 def _log(ask: Ask, deployment: Mapping[str, Any]) -> tuple[Card, list[Attention]]:
     """A service or a stream: its prediction log tells how it does."""
     name, table = deployment["name"], f"predictions_{deployment['view_name']}"
-    newest, by_day, rejected = None, {}, 0
+    newest, rejected = None, 0
+    by_day: dict[str, int] = {}
     try:
         found = ask.source.named_rows("newest_row", {"table": table}, table_name=table)
         newest = found[0]["scored_at"]
@@ -169,8 +170,9 @@ def _log(ask: Ask, deployment: Mapping[str, Any]) -> tuple[Card, list[Attention]
             hour=0, minute=0, second=0, microsecond=0
         )
         until = newest + dt.timedelta(microseconds=1)
-        rows = ask.source.named_rows("rows_by_day", {"table": table}, since=since, until=until)
-        by_day = {row["day"]: row["n"] for row in rows}
+        for row in ask.source.rows("rows_by_hour", deployment=name, since=since, until=until):
+            day = f"{row['hour']:%Y-%m-%d}"
+            by_day[day] = by_day.get(day, 0) + row["n"]
         days = [f"{since + dt.timedelta(days=i):%Y-%m-%d}" for i in range(_DAYS)]
         last_day = newest - dt.timedelta(days=1)
         rejected = ask.source.first("log_rejects", deployment=name, since=last_day, until=until)[
@@ -178,8 +180,8 @@ def _log(ask: Ask, deployment: Mapping[str, Any]) -> tuple[Card, list[Attention]
         ]
     today = by_day.get(f"{newest:%Y-%m-%d}", 0) if newest else 0
     glances = [
-        Glance("last event", words.moment(newest) if newest else "none yet"),
         Glance("rows that day", words.compact(today)),
+        Glance(f"rows in {_DAYS} days", words.compact(sum(by_day.values()))),
         Glance(
             "rejects in a day",
             words.compact(rejected),

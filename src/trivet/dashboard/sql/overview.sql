@@ -18,14 +18,14 @@ SELECT max(scored_at) AS scored_at FROM {table}
 WHERE ctid >= CAST('(' || greatest(pg_relation_size(CAST($table_name AS regclass)) / 8192 - 16, 0)
     || ',0)' AS tid)
 
--- name: rows_by_day.sqlite
--- Rows of a prediction log by day.
-SELECT substr(scored_at, 1, 10) AS day, count(*) AS n FROM {table}
-WHERE scored_at >= $since AND scored_at < $until GROUP BY 1 ORDER BY 1
-
--- name: rows_by_day.postgresql
-SELECT to_char(scored_at, 'YYYY-MM-DD') AS day, count(*) AS n FROM {table}
-WHERE scored_at >= $since AND scored_at < $until GROUP BY 1 ORDER BY 1
+-- name: rows_by_hour
+-- Rows of a prediction log by hour, from the profiles.
+SELECT hour, sum(n) AS n FROM (
+    SELECT hour, lineage, max(row_count) AS n FROM trivet_hourly_profiles
+    WHERE deployment = $deployment AND side = 'output' AND hour >= $since AND hour < $until
+    GROUP BY hour, lineage
+) AS versions
+GROUP BY hour ORDER BY hour
 
 -- name: log_rejects
 -- Problems of rows that came alone, of a service or a stream, in a span.

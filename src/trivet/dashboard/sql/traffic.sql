@@ -17,36 +17,33 @@ SELECT CAST(floor(extract(epoch FROM scored_at) / $width) * $width AS bigint) AS
 FROM {table} WHERE scored_at >= $since AND scored_at < $until GROUP BY 1 ORDER BY 1
 
 -- name: log_latencies.sqlite
--- Percentiles of the latency by span of time, over one row of so many.
-SELECT at, max(n) AS n, min(CASE WHEN place >= 0.5 * n THEN v END) AS p50,
-    min(CASE WHEN place >= 0.95 * n THEN v END) AS p95,
-    min(CASE WHEN place >= 0.99 * n THEN v END) AS p99
-FROM (
-    SELECT at, v, row_number() OVER (PARTITION BY at ORDER BY v) AS place,
-        count(*) OVER (PARTITION BY at) AS n
-    FROM (
-        SELECT CAST(strftime('%s', scored_at) AS INTEGER) / $width * $width AS at, {latency} AS v
-        FROM {table}
-        WHERE scored_at >= $since AND scored_at < $until AND rowid % $step = 0
-    ) AS sampled WHERE v IS NOT NULL
-) AS ranked
-GROUP BY at ORDER BY at
+-- Latencies with their span of time, of every row.
+SELECT CAST(strftime('%s', scored_at) AS INTEGER) / $width * $width AS at, {latency} AS v
+FROM {table} WHERE scored_at >= $since AND scored_at < $until
 
 -- name: log_latencies.postgresql
-SELECT at, max(n) AS n, min(CASE WHEN place >= 0.5 * n THEN v END) AS p50,
-    min(CASE WHEN place >= 0.95 * n THEN v END) AS p95,
-    min(CASE WHEN place >= 0.99 * n THEN v END) AS p99
-FROM (
-    SELECT at, v, row_number() OVER (PARTITION BY at ORDER BY v) AS place,
-        count(*) OVER (PARTITION BY at) AS n
-    FROM (
-        SELECT CAST(floor(extract(epoch FROM scored_at) / $width) * $width AS bigint) AS at,
-            CAST({latency} AS double precision) AS v
-        FROM {table} TABLESAMPLE SYSTEM (CAST(100.0 / $step AS real)) REPEATABLE (1)
-        WHERE scored_at >= $since AND scored_at < $until
-    ) AS sampled WHERE v IS NOT NULL
-) AS ranked
-GROUP BY at ORDER BY at
+SELECT CAST(floor(extract(epoch FROM scored_at) / $width) * $width AS bigint) AS at,
+    CAST({latency} AS double precision) AS v
+FROM {table} WHERE scored_at >= $since AND scored_at < $until
+
+-- name: sampled_latencies.sqlite
+-- The same of one row of so many: rows are numbered as they were written.
+WITH RECURSIVE bounds(first, last) AS (
+    SELECT (SELECT rowid FROM {table} WHERE scored_at >= $since ORDER BY scored_at LIMIT 1),
+        (SELECT rowid FROM {table} WHERE scored_at < $until ORDER BY scored_at DESC LIMIT 1)
+), picked(place) AS (
+    SELECT first FROM bounds WHERE first IS NOT NULL
+    UNION ALL SELECT place + $step FROM picked, bounds WHERE place + $step <= last
+)
+SELECT CAST(strftime('%s', scored_at) AS INTEGER) / $width * $width AS at, {latency} AS v
+FROM picked CROSS JOIN {table} AS log ON log.rowid = picked.place
+WHERE scored_at >= $since AND scored_at < $until
+
+-- name: sampled_latencies.postgresql
+SELECT CAST(floor(extract(epoch FROM scored_at) / $width) * $width AS bigint) AS at,
+    CAST({latency} AS double precision) AS v
+FROM {table} TABLESAMPLE SYSTEM (CAST(100.0 / $step AS real)) REPEATABLE (1)
+WHERE scored_at >= $since AND scored_at < $until
 
 -- name: latency_of_events.sqlite
 -- Of a stream: from the event's own time to its prediction.

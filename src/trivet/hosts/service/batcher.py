@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
 from trivet import scoring
 from trivet.contract import Model
 from trivet.errors import PredictionError, TrivetError
+from trivet.hosts.service.answers import Answer, Awaited, Predictions, Waiting
 from trivet.hosts.service.lane import Thread
 from trivet.records import Record, RecordReader
 from trivet.validation import Decoded, merge
@@ -48,63 +48,6 @@ class Overloaded(TrivetError):
 
 class TooLate(TrivetError):
     """The request's deadline passed before it was answered."""
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """Rows of one request, waiting for their batch.
-
-    Attributes:
-        rows: What they are: records, or decoded columns.
-        count: How many.
-        deadline: When nobody wants the answer any more, by `time.monotonic`.
-        answer: Set to the answer, or to an exception.
-        name: The request's id.
-        began: When the request came, by `time.monotonic`.
-        beside: Columns carried beside rows that are decoded already, if there are any.
-        timer: Ends the wait at the deadline, where the event loop is free to do so.
-        queued: Whether it still counts as waiting.
-    """
-
-    rows: Sequence[Record] | Decoded
-    count: int
-    deadline: float
-    answer: asyncio.Future[Answer]
-    name: str = ""
-    began: float = 0.0
-    beside: pa.RecordBatch | None = None
-    timer: asyncio.TimerHandle | None = None
-    queued: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of the rows of one request.
-
-    Attributes:
-        batch: The predictions of all good rows of the batch it was scored in.
-        places: For each row of the request its place in `batch`, -1 for a rejected one.
-        problems: Field, code and reason by row of the request.
-    """
-
-    batch: Predictions
-    places: Sequence[int]
-    problems: dict[int, list[tuple[str, str, str]]]
-
-
-@dataclass(slots=True)
-class Predictions:
-    """A batch's predictions, turned into Python values only for those who want them."""
-
-    model: Model
-    columns: pa.RecordBatch
-    _lists: list[list[Any]] | None = None
-
-    def values(self) -> list[list[Any]]:
-        """Return the columns as lists."""
-        if self._lists is None:
-            self._lists = [column.to_pylist() for column in self.columns.columns]
-        return self._lists
 
 
 Result = scoring.Scored | TrivetError
@@ -153,11 +96,18 @@ class Batcher:
         began: float = 0.0,
         beside: pa.RecordBatch | None = None,
     ) -> asyncio.Future[Answer]:
-        """Queue rows; the future gets their answer.
+        """Queue rows; the future gets their answer. See `queue`."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.queue(Waiting(rows, count, deadline, answer, name, began, beside))
+        return answer
+
+    def queue(self, waiting: Waiting) -> None:
+        """Queue rows that are waited for in a way of the caller's own.
 
         Raises:
             Overloaded: Too many rows wait already, or the model hangs on all its threads.
         """
+        count = waiting.count
         if self.queued + count > self.max_queue and self.queued:
             raise Overloaded(
                 f"{self.queued} rows wait for model {self.model.name}; come again later"
@@ -168,16 +118,14 @@ class Batcher:
                 "come again later"
             )
         loop = asyncio.get_running_loop()
-        waiting = Waiting(rows, count, deadline, loop.create_future(), name, began, beside)
         if self._running is not None or not self.quick:
-            patience = max(deadline - time.monotonic(), 0.0)
+            patience = max(waiting.deadline - time.monotonic(), 0.0)
             waiting.timer = loop.call_later(patience, self._expire, waiting)
         self._waiting.append(waiting)
         self.queued += count
         if not self._busy:
             self._busy = True
             loop.call_soon(self._begin)
-        return waiting.answer
 
     def retire(self) -> None:
         """End the thread once nothing waits any more; may be called from any thread."""
@@ -387,4 +335,13 @@ def places_of(result: scoring.Scored, total: int) -> Sequence[int]:
     return places
 
 
-__all__ = ["Answer", "Batcher", "Overloaded", "Predictions", "TooLate", "Waiting", "places_of"]
+__all__ = [
+    "Answer",
+    "Awaited",
+    "Batcher",
+    "Overloaded",
+    "Predictions",
+    "TooLate",
+    "Waiting",
+    "places_of",
+]

@@ -182,13 +182,11 @@ class PredictionWriter:
         chunk: list[Entry] = []
         while True:
             if not chunk:
+                self._wait_for_company()
                 chunk = self._chunk()
             if not chunk:
                 if self._stop_at is not None:
                     break
-                self._hurry.wait(WRITE_SECONDS)
-                if self._stop_at is None:
-                    self._hurry.clear()
                 continue
             try:
                 opened = opened or _Opened(
@@ -213,6 +211,16 @@ class PredictionWriter:
             chunk = []
         if opened is not None:
             opened.db.close()
+
+    def _wait_for_company(self) -> None:
+        """Wait a little for rows to write together, unless there is a transaction full of them.
+
+        Without it, a service under load would have a transaction for every few rows.
+        """
+        if self._stop_at is None and self.queued < WRITE_ROWS:
+            self._hurry.wait(WRITE_SECONDS)
+            if self._stop_at is None:
+                self._hurry.clear()
 
     def _chunk(self) -> list[Entry]:
         chunk, rows = [], 0

@@ -50,28 +50,35 @@ def predictions_of(
     seconds: list[float] = []
     at: list[float] = []
     inputs, outputs = [], []
+    picked: list[int] = []
+    before = 0
     for entry in entries:
         result = entry.result
         assert not isinstance(result, Exception)  # such a batch is not taken
         places = places_of(result, entry.total)
-        picked: list[int] = []
+        known = len(picked)
         for start, waiting in entry.requests:
             beside = _beside(served, waiting)
             for row in range(waiting.count):
                 if places[start + row] >= 0:
-                    picked.append(places[start + row])
+                    picked.append(before + places[start + row])
                     ids.append(_id(waiting, row))
                     keys.append(next(beside))
                     seconds.append(entry.ended - waiting.began)
                 else:
                     next(beside)
-        at += [entry.at] * len(picked)
-        whole = len(picked) == result.predictions.num_rows
-        chosen = None if whole else pa.array(picked, pa.int64())
-        inputs.append(result.inputs if chosen is None else result.inputs.take(chosen))
-        outputs.append(result.predictions if chosen is None else result.predictions.take(chosen))
+        at += [entry.at] * (len(picked) - known)
+        inputs.append(result.inputs)
+        outputs.append(result.predictions)
+        before += result.predictions.num_rows
+    asked_for, told = pa.Table.from_batches(inputs), pa.Table.from_batches(outputs)
+    if len(picked) < before:  # one look for all batches: most are small
+        chosen = pa.array(picked, pa.int64())
+        asked_for, told = (table.combine_chunks().take(chosen) for table in (asked_for, told))
     names = served.reader.beside
-    whole_inputs = pa.concat_batches(inputs)
+    whole_inputs = pa.RecordBatch.from_arrays(
+        [column.combine_chunks() for column in asked_for.columns], schema=asked_for.schema
+    )
     table = whole_inputs.to_pydict()
     encode = msgspec.json.Encoder().encode
     asked = [
@@ -79,7 +86,6 @@ def predictions_of(
         for row in zip(*table.values(), strict=True)
     ]
     sources = [encode(dict(zip(names, key, strict=True))).decode() for key in keys]
-    told = pa.Table.from_batches(outputs).combine_chunks()
     moments = (np.asarray(at) * 1e6).astype(np.int64)
     columns = {
         "lineage": pa.array(np.full(len(ids), number, np.int64)),
@@ -92,7 +98,7 @@ def predictions_of(
     for place, name in enumerate(names):
         columns[name] = pa.array([key[place] for key in keys], pa.string())
     for name, column in zip(told.schema.names, told.columns, strict=True):
-        columns[name] = results.without_nul(pa.concat_arrays(column.chunks))
+        columns[name] = results.without_nul(column.combine_chunks())
     return pa.RecordBatch.from_pydict(columns), whole_inputs
 
 

@@ -15,19 +15,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trivet.current import Source
 from trivet.errors import SettingsError, TrivetError
 from trivet.hosts.service.access import AccessLog
 from trivet.hosts.service.app import App
+from trivet.hosts.service.connections import Connection, Sweeper
 from trivet.hosts.service.exchange import Context, Protocol
 from trivet.hosts.service.log import LogSettings, PredictionWriter
 from trivet.hosts.service.metrics import Metrics
@@ -46,7 +46,7 @@ BEAT_SECONDS = 1.0
 LOG_PATIENCE = 10.0
 """So long a process that ends goes on trying to write its prediction log."""
 
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0002
 """How long a thread may keep the event loop from its next step."""
 
 log = logging.getLogger("trivet.service")
@@ -71,59 +71,6 @@ class Plan:
     results: str
     counts: Path
     json: bool = True
-
-
-class _Head(HttpToolsProtocol):
-    """Cuts a request off whose head does not end."""
-
-    head = 0
-
-    def data_received(self, data: bytes) -> None:
-        before = self.cycle
-        super().data_received(data)
-        if self.cycle is before and (
-            before is None or (before.response_complete and not before.more_body)
-        ):
-            self.head += len(data)
-            limit = self.config.app.max_head  # type: ignore[union-attr]
-            if self.head > limit and not self.transport.is_closing():
-                self.transport.write(
-                    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-                    b"content-length: 0\r\nconnection: close\r\n\r\n"
-                )
-                self.transport.close()
-        else:
-            self.head = 0
-
-
-class Sweeper:
-    """Cuts connections off that neither finish a request nor take their answer.
-
-    Args:
-        idle: Seconds that a connection may spend without a complete request head.
-        busy: Seconds that a request may take from its head to the last byte of its answer.
-    """
-
-    def __init__(self, idle: float, busy: float) -> None:
-        self._idle = idle
-        self._busy = busy
-        self._seen: dict[Any, tuple[Any, float]] = {}
-
-    def sweep(self, connections: Sequence[Any], now: float) -> int:
-        """Look at the connections, some time after the last look; return how many were cut off."""
-        seen, cut = {}, 0
-        for connection in connections:
-            cycle = connection.cycle
-            known = self._seen.get(connection)
-            since = known[1] if known is not None and known[0] is cycle else now
-            resting = cycle is None or cycle.response_complete
-            if now - since > (self._idle if resting else self._busy):
-                connection.transport.abort()
-                cut += 1
-                continue
-            seen[connection] = cycle, since
-        self._seen = seen
-        return cut
 
 
 class _Server(uvicorn.Server):
@@ -154,7 +101,7 @@ class Worker:
     """
 
     def __init__(
-        self, plan: Plan, number: int, sock: socket.socket, grpc_port: int, parent: Connection
+        self, plan: Plan, number: int, sock: socket.socket, grpc_port: int, parent: Pipe
     ) -> None:
         self._plan = plan
         self._sock = sock
@@ -247,7 +194,7 @@ class Worker:
         return uvicorn.Config(
             self._app,
             interface="asgi3",
-            http=_Head,
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -328,7 +275,7 @@ class Worker:
         self._server.should_exit = True
 
 
-def work(plan: Plan, number: int, sock: socket.socket, grpc_port: int, parent: Connection) -> None:
+def work(plan: Plan, number: int, sock: socket.socket, grpc_port: int, parent: Pipe) -> None:
     """Be a process of the service; what the parent starts."""
     set_up_logging(json=plan.json)
     try:

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from trivet.brokers.base import Broker, Fetched, Member
 from trivet.errors import (
+    BrokerError,
     BrokerUnavailable,
     MembershipLost,
     OffsetGone,
@@ -71,7 +72,7 @@ class Consumer:
         self._failure: TrivetError | None = None
         self._positions: dict[int, int] = {}  # by assigned partition, what is polled next
         self._unplaced: set[int] = set()  # assigned, but nobody could say yet where to begin
-        self._since: dict[int, float] = {}  # when each was assigned
+        self._begun: dict[int, tuple[int, float]] = {}  # where each began, and when
         self._stopping = False
         self._paused: set[int] | None = None  # the partitions, while too much is under way
         self._told = float("-inf")
@@ -120,10 +121,10 @@ class Consumer:
         """Say where to begin; see `trivet.brokers.base.Listener`."""
         log.info("%s: partitions %s came", self._settings.name, _listed(partitions))
         self._metrics.rebalance("assigned", len(partitions))
-        self._since.update(dict.fromkeys(partitions, time.monotonic()))
         self._intake.forget(partitions)
+        self._begin(partitions, {})
         try:
-            found = dict(self._places.begin(partitions))
+            found = dict(self._places.begin(partitions, {}))
         except (TransientError, BrokerUnavailable) as error:
             # The membership must not wait for it: the partitions are placed as soon as it is back.
             self._tell(error)
@@ -132,9 +133,15 @@ class Consumer:
         except TrivetError as error:  # a broker's library calls this, and may lose what is raised
             self._failure = error
             return {}
-        # Where the group itself says where it begins, nobody else has to know.
-        self._positions |= {partition: found.get(partition, -1) for partition in partitions}
+        self._positions |= self._begin(partitions, found)
         return found
+
+    def _begin(self, partitions: Collection[int], found: Mapping[int, int]) -> dict[int, int]:
+        """Note where partitions begin; where the group itself knows it, nobody else has to."""
+        now = time.monotonic()
+        begun = {partition: found.get(partition, -1) for partition in partitions}
+        self._begun |= {partition: (offset, now) for partition, offset in begun.items()}
+        return begun
 
     def revoked(self, partitions: Sequence[int], *, lost: bool) -> None:
         """Finish what was polled of partitions; see `trivet.brokers.base.Listener`."""
@@ -220,6 +227,8 @@ class Consumer:
             if partition not in self._positions or not len(fetched.offsets):
                 continue  # not placed yet: it will be read again
             begin = self._positions[partition]
+            if begin < 0 and self._begun[partition][0] < 0:
+                self._begun[partition] = (fetched.offsets[0], now)
             chunks.append(Chunk.of(fetched, begin, now))
             self._positions[partition] = chunks[-1].end
         if chunks and not self._intake.is_stale:
@@ -234,7 +243,7 @@ class Consumer:
         if stale and not self._intake.settle(partitions, SETTLE_SECONDS):
             return
         try:
-            found = self._places.begin(partitions)
+            found = self._places.begin(partitions, self._kept_so_far())
             for partition, offset in found.items():
                 member.seek(partition, offset)
         except MembershipLost:  # the next poll tells what has gone
@@ -244,10 +253,15 @@ class Consumer:
             self._wait = min(2 * self._wait, RETRY_SECONDS[1])
             self._tell(error)
             return
-        self._positions |= {partition: found.get(partition, -1) for partition in partitions}
+        self._positions |= self._begin(partitions, found)
         self._unplaced.clear()
         if stale:
             self._intake.begin_anew()
+
+    def _kept_so_far(self) -> dict[int, int]:
+        """Return how far the partitions are kept, those that anything was polled of."""
+        begun = {partition: offset for partition, (offset, _) in self._begun.items() if offset >= 0}
+        return begun | {partition: at for partition, (at, _) in self._intake.reached().items()}
 
     def _mirror(self, member: Member, *, now: bool = False) -> None:
         """Commit what was kept to the group, for those who look at its lag."""
@@ -289,14 +303,13 @@ class Consumer:
         self._next_look = now + LOOK_SECONDS
         try:
             bounds = self._broker.bounds(self._settings.topic)
-        except BrokerUnavailable:
+        except BrokerError:  # it is told where events are read
             return
         self._metrics.tell("trivet_stream_under_way_events", self._intake.events)
         reached, limit = self._intake.reached(), self._settings.stalled_after.total_seconds()
-        for partition, position in self._positions.items():
-            at, moment = reached.get(partition, (position, self._since[partition]))
+        for partition in self._positions:
+            at, since = reached.get(partition, self._begun[partition])
             behind = max(0, bounds[partition][1] - max(at, bounds[partition][0]))
-            since = max(moment, self._since[partition])
             stalled = behind > 0 and now - since > limit
             self._metrics.partition(partition, behind, stalled=stalled)
             if stalled and partition not in self._stalled:

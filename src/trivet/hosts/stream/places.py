@@ -22,8 +22,12 @@ log = logging.getLogger("trivet.stream")
 class Places(Protocol):
     """Says where to go on."""
 
-    def begin(self, partitions: Collection[int]) -> Mapping[int, int]:
-        """Return the next offset of each partition.
+    def begin(self, partitions: Collection[int], reached: Mapping[int, int]) -> Mapping[int, int]:
+        """Return the next offset of each partition; one not named is left to the group's member.
+
+        Args:
+            partitions: The partitions.
+            reached: How far this worker has kept those that it had already.
 
         Raises:
             TransientError: The database is away.
@@ -44,28 +48,25 @@ class GroupPlaces:
         broker: The broker.
         topic: The topic.
         group: The group.
-        start: Where it begins that has committed nothing.
         accept_loss: Whether to go on behind events that fell out of retention unscored.
     """
 
     def __init__(
-        self, broker: Broker, topic: str, group: str, start: Start, *, accept_loss: bool = False
+        self, broker: Broker, topic: str, group: str, *, accept_loss: bool = False
     ) -> None:
         self._broker = broker
-        self._topic, self._group, self._start = topic, group, start
+        self._topic, self._group = topic, group
         self._accept_loss = accept_loss
 
-    def begin(self, partitions: Collection[int]) -> Mapping[int, int]:
-        """See `Places`; a partition that the group has nothing of is left to its member."""
-        found = committed(self._broker, self._topic, self._group, partitions)
-        if self._start == "earliest":
-            found |= first_offsets(
-                self._broker, self._topic, [p for p in partitions if p not in found], "earliest"
-            )
-        if self._accept_loss:
-            bounds = self._broker.bounds(self._topic)
-            found = {p: max(offset, bounds[p][0]) for p, offset in found.items()}
-        return found
+    def begin(self, partitions: Collection[int], reached: Mapping[int, int]) -> Mapping[int, int]:
+        """See `Places`."""
+        # What was committed in a transaction is not seen by everyone at once, but by the member.
+        found = {p: offset for p, offset in reached.items() if p in partitions}
+        if not self._accept_loss:
+            return found
+        found = committed(self._broker, self._topic, self._group, partitions) | found
+        bounds = self._broker.bounds(self._topic)
+        return {p: max(found[p], bounds[p][0]) for p in found}
 
     def close(self) -> None:
         """See `Places`."""
@@ -104,8 +105,8 @@ class ResultsPlaces:
         self._accept_loss = accept_loss
         self._db: Connection | None = None
 
-    def begin(self, partitions: Collection[int]) -> Mapping[int, int]:
-        """See `Places`."""
+    def begin(self, partitions: Collection[int], reached: Mapping[int, int]) -> Mapping[int, int]:
+        """See `Places`; what this worker has reached, the database knows better."""
         try:
             if self._db is None:
                 self._db = open_results(self._url, root=self._root)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
 from trivet.brokers.base import Appender, Headers
 from trivet.errors import BrokerError, BrokerUnavailable, BufferFull, EventTooLarge
-from trivet.events import CloudEvents, Format
+from trivet.events import STRUCTURED, CloudEvents, Format, PlainJson
 from trivet.hosts.stream.reading import format_of
 from trivet.hosts.stream.scoring import Rejected, Scored
 from trivet.hosts.stream.settings import StreamSettings
 
 PREDICTION, DEAD_LETTER = "trivet.prediction", "trivet.deadletter"
 """The types of the events that a stream sends."""
+
+ABOUT = ("id", "causeid", "causesource", "modelname", "modelversion", "modeldigest")
+"""What a prediction in plain JSON tells beside its row."""
 
 FIXED = ("source", "id", "scored_at", "event_at")
 
@@ -105,34 +110,53 @@ class Sender:
                 raise BrokerError(f"topic {topic!r} refuses an event: {error}") from None
 
 
+class _Prediction(msgspec.Struct, gc=False):
+    """A prediction as a CloudEvent in structured mode, written by one call."""
+
+    id: str
+    causeid: str
+    causesource: str
+    data: Any
+    time: str
+    source: str
+    modelname: str
+    modelversion: str
+    modeldigest: str
+    type: str = PREDICTION
+    specversion: str = "1.0"
+    datacontenttype: str = "application/json"
+
+
+@functools.lru_cache(maxsize=64)
+def _shape(names: tuple[str, ...], *, about: bool) -> Callable[..., msgspec.Struct]:
+    """Return what puts a row's values under their names, and what they are about beside them."""
+    members: list[Any] = [(f"m{place}", Any) for place in range(len(names))]
+    rename = {f"m{place}": name for place, name in enumerate(names)}
+    if about:
+        members.append(("trivet", Any))
+    return msgspec.defstruct("Row", members, rename=rename, gc=False)
+
+
 def predictions(deployment: str, how: Format, scored: Scored) -> Iterator[Message]:
     """Give the events of a batch's predictions, in order."""
     model = scored.ready.model
     columns = scored.predictions
-    names = [name for name in columns.schema.names if name not in FIXED]
+    names = tuple(name for name in columns.schema.names if name not in FIXED)
     data = zip(*(columns.column(name).to_pylist() for name in names), strict=True)
     ids, sources = columns.column("id").to_pylist(), columns.column("source").to_pylist()
-    source = source_of(deployment)
-    lineage = {
-        "modelname": model.name,
-        "modelversion": model.version,
-        "modeldigest": model.digest,
-    }
-    cloud = isinstance(how, CloudEvents)
-    for key, id_, cause, values in zip(scored.keys(), ids, sources, data, strict=True):
-        row = dict(zip(names, values, strict=True))
-        about = {"causeid": id_, "causesource": cause, **lineage}
-        if not cloud:
-            row["trivet"] = {"id": result_id(cause, id_), **about}
-        value, headers = how.encode(
-            _encode(row),
-            id=result_id(cause, id_),
-            source=source,
-            type=PREDICTION,
-            time=scored.at,
-            extensions=about,
-        )
-        yield key, value, headers
+    rows = zip(scored.keys(), ids, sources, data, strict=True)
+    plain = isinstance(how, PlainJson)
+    row = _shape(names, about=plain)
+    lineage = (model.name, model.version, model.digest)
+    if plain:
+        for key, id_, cause, values in rows:
+            about = (result_id(cause, id_), id_, cause, *lineage)
+            yield key, _encode(row(*values, dict(zip(ABOUT, about, strict=True)))), ()
+        return
+    always = (msgspec.to_builtins(scored.at), source_of(deployment), *lineage)
+    for key, id_, cause, values in rows:
+        made = _Prediction(f"{cause} {id_}", id_, cause, row(*values), *always)
+        yield key, _encode(made), STRUCTURED
 
 
 def letters(deployment: str, rejected: Sequence[Rejected], at: dt.datetime) -> Iterator[Message]:

@@ -15,7 +15,7 @@ import time
 from typing import Protocol
 
 from trivet.brokers.base import Appender, Member
-from trivet.errors import BrokerError
+from trivet.errors import BrokerError, BrokerUnavailable, MembershipLost
 from trivet.hosts.stream.metrics import Metrics
 from trivet.hosts.stream.scoring import Scored
 from trivet.hosts.stream.sending import Sender
@@ -134,12 +134,19 @@ class TransactionSink:
         try:
             self._appender.begin()
             self._sender.append(scored)
-            ends = {partition: end for partition, (_, end) in scored.batch.spans.items()}
-            self._appender.commit(self._member, ends)
-            self._sender.check()
         except BrokerError:
             self._appender.abort()
             raise
+        ends = {partition: end for partition, (_, end) in scored.batch.spans.items()}
+        try:
+            self._appender.commit(self._member, ends)
+        except MembershipLost:
+            self._appender.abort()
+            raise
+        except BrokerUnavailable as error:
+            # Whether it was committed only a new member can find out: this one begins no other.
+            raise BrokerError(f"{error}; the outcome of a transaction is not known") from error
+        self._sender.check()
         _count(self._metrics, scored)
 
     def close(self) -> None:

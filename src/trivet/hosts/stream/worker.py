@@ -145,7 +145,7 @@ class Worker:
         plan, settings = self._plan, self._plan.settings
         begin, group = settings.begin, settings.member_group
         if not settings.results:
-            return GroupPlaces(broker, settings.topic, group, begin, accept_loss=plan.accept_loss)
+            return GroupPlaces(broker, settings.topic, group, accept_loss=plan.accept_loss)
         return ResultsPlaces(
             plan.results,
             plan.root,

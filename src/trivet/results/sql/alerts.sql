@@ -35,6 +35,14 @@ SELECT max(hour) AS hour FROM trivet_hourly_profiles WHERE deployment = $deploym
 SELECT count(DISTINCT id) AS n FROM trivet_rejects
 WHERE deployment = $deployment AND attempt = 0 AND rejected_at >= $since AND rejected_at < $until
 
+-- name: tells_event_time.sqlite
+-- Whether a table is there and its rows tell when their event was.
+SELECT count(*) AS n FROM pragma_table_info($name) WHERE name = 'event_at'
+
+-- name: tells_event_time.postgresql
+SELECT count(*) AS n FROM information_schema.columns
+WHERE table_schema = current_schema() AND table_name = $name AND column_name = 'event_at'
+
 -- name: newest_event
 -- When the newest prediction since a moment came, and its event.
 SELECT scored_at, event_at FROM {table} WHERE scored_at >= $since

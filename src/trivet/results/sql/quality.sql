@@ -116,19 +116,21 @@ WHERE deployment = $deployment AND interval_start = $interval_start
 DELETE FROM trivet_measured WHERE deployment = $deployment AND period_start = $interval_start
 
 -- name: forget_measured_attempts
--- Have those attempts measured again whose rows have a true value of this pull.
+-- Have those attempts measured again whose rows have a true value of this pull. Where predictions
+-- meet true values SQLite must go from the former to the latter, which have an index by key: that
+-- is what CROSS says to it, and nothing to PostgreSQL.
 DELETE FROM trivet_measured WHERE deployment = $deployment AND attempt IN (
     SELECT p.attempt FROM {table} p
-    JOIN trivet_actuals a ON a.deployment = $deployment AND a.interval_start = $interval_start
-        AND a.row_key = {key}
-    WHERE a.pulled_at = $pulled_at)
+    CROSS JOIN trivet_actuals a
+    WHERE a.deployment = $deployment AND a.interval_start = $interval_start
+        AND a.row_key = {key} AND a.pulled_at = $pulled_at)
 
 -- name: forget_measured_hours
 DELETE FROM trivet_measured WHERE deployment = $deployment AND period_start IN (
     SELECT {hour} FROM {table} p
-    JOIN trivet_actuals a ON a.deployment = $deployment AND a.interval_start = $interval_start
-        AND a.row_key = {key}
-    WHERE a.pulled_at = $pulled_at)
+    CROSS JOIN trivet_actuals a
+    WHERE a.deployment = $deployment AND a.interval_start = $interval_start
+        AND a.row_key = {key} AND a.pulled_at = $pulled_at)
 
 -- name: hour_of.sqlite
 strftime('%Y-%m-%d %H:00:00', p.scored_at)
@@ -158,9 +160,9 @@ GROUP BY h.hour ORDER BY h.hour
 SELECT CAST($model_version AS TEXT) AS model_version, {segment} AS value, {predicted} AS predicted,
     a.number AS number, a.label AS label
 FROM {table} p
-JOIN trivet_actuals a ON a.deployment = $deployment AND a.interval_start = $truth
+CROSS JOIN trivet_actuals a
+WHERE p.attempt = $attempt AND a.deployment = $deployment AND a.interval_start = $truth
     AND a.row_key = {key}
-WHERE p.attempt = $attempt
 
 -- name: joined_rows
 -- The predictions of an hour that have a true value.
@@ -168,9 +170,9 @@ SELECT l.model_version AS model_version, {segment} AS value, {predicted} AS pred
     a.number AS number, a.label AS label
 FROM {table} p
 JOIN trivet_lineages l ON l.lineage = p.lineage
-JOIN trivet_actuals a ON a.deployment = $deployment AND a.interval_start = $truth
-    AND a.row_key = {key}
+CROSS JOIN trivet_actuals a
 WHERE p.scored_at >= $since AND p.scored_at < $until
+    AND a.deployment = $deployment AND a.interval_start = $truth AND a.row_key = {key}
 
 -- name: values_of_attempt
 -- How many values a column has, counted up to a limit.

@@ -17,7 +17,7 @@ from trivet.hosts.service.exchange import Context, Handler, Reply, Request
 from trivet.hosts.service.faults import HTTP, BadRows, Problem, Refused
 from trivet.hosts.service.protocols import arrow
 from trivet.hosts.service.protocols.columns import check_size, loose
-from trivet.hosts.service.serving import Served
+from trivet.hosts.service.serving import Models, Served
 from trivet.records import Record
 
 PREFIX = "/predict/"
@@ -27,6 +27,8 @@ LARGE_ROWS = 1000
 """Requests beyond these are read and answers written on a thread."""
 
 _PROBLEM = [(b"content-type", b"application/problem+json")]
+
+_Single = tuple[Served, Record]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -88,6 +90,32 @@ async def predict(context: Context, request: Request) -> Reply:
     if len(rows) > LARGE_ROWS:
         return Reply(await asyncio.to_thread(_many, answer, served, request.id))
     return Reply(_many(answer, served, request.id))
+
+
+def single(path: str, kind: bytes | None, body: bytes, models: Models) -> _Single | None:
+    """Read the commonest request, a small good row for a model's default version; None for others.
+
+    Those others are `predict`'s, which also says what is wrong with them.
+    """
+    if kind is not None and kind != b"application/json":
+        return None
+    if not path.startswith(PREFIX) or len(body) > LARGE_BYTES or b'"rows"' in body:
+        return None
+    family = models.families.get(path[len(PREFIX) :])
+    if family is None:
+        return None
+    served = family.versions[family.default]
+    record = served.reader.read(body)
+    return None if record.problems else (served, record)
+
+
+def written(answer: Answer, served: Served, name: str) -> Reply:
+    """Return the answer for one row.
+
+    Raises:
+        BadRows: The row was rejected.
+    """
+    return Reply(_one(answer, served, name))
 
 
 def _check_type(request: Request) -> None:

@@ -1,0 +1,78 @@
+"""Sends what the outbox holds, in order, and none is lost.
+
+An event leaves the outbox when the broker has it on disk. If this process dies in between, or the
+broker's answer is lost, the event is sent again, with the same id: readers count it once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+
+from backend.events import Sender
+from backend.storage import Database
+from trivet.errors import TrivetError
+
+TOPIC = "rides"
+SOURCE = "/taxi/backend"
+
+_log = logging.getLogger("taxi.outbox")
+_TOGETHER = 500
+_PAUSE, _LONGEST = 0.1, 5.0
+
+
+class Outbox:
+    """Sends events from a database to a broker, in a thread of its own.
+
+    Args:
+        broker: The broker's url; a relative path starts from the working directory.
+    """
+
+    def __init__(self, broker: str) -> None:
+        self._broker = broker
+        self._stopping = threading.Event()
+        self._queued = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """Say that there may be something to send."""
+        self._queued.set()
+
+    def start(self, database: Database) -> None:
+        """Begin to send."""
+        self._thread = threading.Thread(target=self._run, args=(database,), name="outbox")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; what was not sent stays in the database for the next start."""
+        self._stopping.set()
+        self._queued.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, database: Database) -> None:
+        pause = _PAUSE
+        while not self._stopping.is_set():
+            try:
+                with Sender(self._broker, TOPIC, SOURCE) as sender:
+                    while not self._stopping.is_set():
+                        self._send(database, sender)
+                        pause = _PAUSE
+            except TrivetError as error:
+                _log.warning("events wait, next try in %.1f s: %s", pause, error)
+                self._stopping.wait(pause)
+                pause = min(2 * pause, _LONGEST)
+
+    def _send(self, database: Database, sender: Sender) -> None:
+        """Send what waits, or wait for something to send."""
+        self._queued.clear()  # before the look: what is queued after it sets it again
+        waiting = database.waiting(_TOGETHER)
+        for event in waiting:
+            moment = dt.datetime.fromisoformat(event.time)
+            sender.send(event.ride_id, event.data.encode(), event.event_id, event.type, moment)
+        if waiting:
+            sender.flush()
+            database.sent(waiting[-1].number)
+        else:
+            self._queued.wait(1.0)
