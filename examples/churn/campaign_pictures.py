@@ -1,6 +1,6 @@
 """Take the pictures of the campaign's dashboard that the documentation shows.
 
-    python pictures.py --browser /usr/bin/chromium
+    python campaign_pictures.py --browser /usr/bin/chromium
 
 Needs what `campaign.py` has made, and Playwright (`pip install playwright`).
 """
