@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_rides_go_on_while_parts_are_killed(
         )
         with closing(_connect(company)) as results:
             for number, name in enumerate(KILLED):
-                until(lambda number=number: _count(results, "rides.rides")[0] >= 10 + 25 * number)
+                until(partial(_reached, results, "rides.rides", 10 + 25 * number))
                 os.kill(pid_of(company, name), signal.SIGKILL)
                 until(lambda: ready(company))
             told, _ = fleet.communicate(timeout=120)
@@ -57,7 +58,7 @@ def test_rides_go_on_while_parts_are_killed(
             assert fleet.returncode == 0
             assert (tally["requested"], tally["ended"], tally["lost"]) == (RIDES, RIDES, 0)
             for view in STREAMS:
-                until(lambda view=view: _count(results, view)[0] >= RIDES)
+                until(partial(_reached, results, view, RIDES))
                 assert _count(results, view) == (RIDES, RIDES)
             until(lambda: _count(results, "rides.answers")[0] == 3 * RIDES)
             assert _count(results, "rides.rides") == (RIDES, RIDES)
@@ -73,3 +74,7 @@ def _count(results: sqlite3.Connection, table: str) -> tuple[int, int]:
     query = f"SELECT count(*), count(DISTINCT ride_id) FROM {table}"
     rows, rides = results.execute(query).fetchone()
     return rows, rides
+
+
+def _reached(results: sqlite3.Connection, table: str, rows: int) -> bool:
+    return _count(results, table)[0] >= rows
