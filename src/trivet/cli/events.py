@@ -26,7 +26,7 @@ def events() -> None:
 
 @events.command()
 @click.argument("topic")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.File("rb", lazy=True))
 @click.option("--key", "key_field", default="", help="The member of each object that is its key.")
 @click.option("--id", "id_field", default="", help="The member of each object that is its id.")
 @click.option("--type", "kind", default="", help="The events' type. By default TOPIC.")
@@ -104,7 +104,7 @@ def _named(
 @click.option(
     "--last", type=click.IntRange(0), default=10, show_default=True, help="Begin so far back."
 )
-@click.option("--follow/--no-follow", default=True, show_default=True, help="Wait for new events.")
+@click.option("--follow/--no-follow", default=True, help="Wait for new events.")
 @click.pass_context
 def tail(context: click.Context, topic: str, last: int, follow: bool) -> None:
     """Print the events of TOPIC as JSON lines, each with its partition, offset, key and time."""
