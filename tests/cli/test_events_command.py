@@ -91,6 +91,15 @@ def test_a_bad_line_is_named_and_what_came_before_is_sent(
     assert len(told(run(folder, "events", "tail", "rides", "--no-follow"))) == 1
 
 
+def test_a_file_may_be_named_and_must_be_there(folder: Path) -> None:
+    (folder / "rides.jsonl").write_text('{"x": 1}\n')
+    options = ("--partitions", "1")
+    result = run(folder, "events", "publish", "rides", str(folder / "rides.jsonl"), *options)
+    assert result.stdout == "rides: 1 events sent\n"
+    result = run(folder, "events", "publish", "rides", "nowhere.jsonl")
+    assert (result.exit_code, "nowhere.jsonl" in result.stderr) == (2, True)
+
+
 def test_more_lines_than_the_buffer_holds(folder: Path) -> None:
     lines = '{"x": 1}\n' * 150_000
     options = ("--format", "json", "--partitions", "2")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import closing
-from typing import IO, TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 import msgspec
@@ -26,7 +27,7 @@ def events() -> None:
 
 @events.command()
 @click.argument("topic")
-@click.argument("file", type=click.File("rb", lazy=True))
+@click.argument("file", type=click.Path(allow_dash=True))
 @click.option("--key", "key_field", default="", help="The member of each object that is its key.")
 @click.option("--id", "id_field", default="", help="The member of each object that is its id.")
 @click.option("--type", "kind", default="", help="The events' type. By default TOPIC.")
@@ -46,7 +47,7 @@ def events() -> None:
 def publish(
     context: click.Context,
     topic: str,
-    file: IO[bytes],
+    file: str,
     key_field: str,
     id_field: str,
     kind: str,
@@ -58,17 +59,22 @@ def publish(
     from trivet.errors import BufferFull
     from trivet.producer import Producer
 
+    if file != "-" and not Path(file).is_file():
+        raise click.UsageError(f"there is no file {file}")
     project = wiring.project_of(context)
     if partitions is not None:
         with closing(wiring.broker_of(project)) as broker:
             broker.create(topic, partitions)
     sent = 0
     plain: Literal["json", "cloudevents"] = "json" if form == "json" else "cloudevents"
-    with Producer(project.broker.url, source, format=plain, root=project.root) as producer:
-        for number, line in enumerate(file, 1):
+    with (
+        click.open_file(file, "rb") as lines,
+        Producer(project.broker.url, source, format=plain, root=project.root) as producer,
+    ):
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            key, name = _named(getattr(file, "name", "-"), number, line, key_field, id_field)
+            key, name = _named(file, number, line, key_field, id_field)
             while True:
                 try:
                     producer.send(topic, key, line.strip(), id=name, type=kind, subject=key)
