@@ -4,15 +4,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
-.PHONY: help demo demo-churn test check soak format lock kafka clean
+.PHONY: help demo demo-live demo-churn test check soak format lock kafka browser clean
 
 help:
+	@echo "make demo        a taxi company: batch, service, stream, dashboard, driven and checked"
+	@echo "make demo-live   the same, and it stays up until Ctrl-C"
 	@echo "make demo-churn  ninety days of a campaign against churn, and its dashboard"
-	@echo "make demo    a taxi company: batch, service, stream, dashboard, driven and checked"
-	@echo "make demo-live  the same, and it stays up until Ctrl-C"
-	@echo "make test    everything, real servers included"
-	@echo "make check   lint, format and types"
-	@echo "make soak    the long kill and load runs (half an hour)"
+	@echo "make test        everything, real servers included"
+	@echo "make check       lint, format and types"
+	@echo "make soak        the long kill and load runs (more than an hour)"
+
+# What only the system has: root on Debian installs it, elsewhere the tests that need it are skipped
+# with the command that brings it (in CI a skip is a failure).
+INSTALL = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Trivet needs Python 3.11 or newer, such as: make PYTHON=python3.12 demo" or 0)'
@@ -34,11 +39,7 @@ demo: $(VENV)/.demo
 demo-live: $(VENV)/.demo
 	$(BIN)/python examples/taxi/demo.py --live
 
-$(VENV)/.demo-churn: $(VENV)/.demo
-	$(PIP) --constraint requirements.lock --editable '.[lightgbm,actions,dashboard]'
-	@touch $@
-
-demo-churn: $(VENV)/.demo-churn
+demo-churn: $(VENV)/.demo
 	$(BIN)/python examples/churn/campaign.py
 
 # Clients that are not ours pin what Trivet does not: they get an environment of their own.
@@ -47,16 +48,14 @@ demo-churn: $(VENV)/.demo-churn
 	.clients/bin/python -m pip --quiet --disable-pip-version-check install --requirement $<
 	@touch $@
 
-# The dashboard is tested in a real browser; as root on Debian it is installed, else named.
-.PHONY: browser
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
-	    { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	      apt-get install -qq -y chromium >/dev/null; } || \
-	    echo "no Chromium: tests in the browser are skipped; apt-get install chromium"
+	    { $(INSTALL) chromium >/dev/null; } || echo "no Chromium: apt-get install chromium"
 
-# A real Apache Kafka for the tests; without Java or Maven its tests are skipped (in CI they fail).
 .cache/kafka/.done: tests/support/kafka.xml
+	@{ command -v java && command -v mvn; } >/dev/null || \
+	    { $(INSTALL) default-jre-headless maven >/dev/null; } || \
+	    { echo "Apache Kafka needs Java 17 and Maven: apt-get install default-jre-headless maven"; exit 1; }
 	mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.cache/kafka
 	@touch $@
 
@@ -64,7 +63,7 @@ kafka: .cache/kafka/.done
 
 .PHONY: maybe-kafka
 maybe-kafka:
-	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory kafka; fi
+	-@$(MAKE) --no-print-directory kafka
 
 test: $(VENV)/.dev .clients/.done maybe-kafka browser
 	TRIVET_CLIENTS_PYTHON=$(CURDIR)/.clients/bin/python $(BIN)/python -m pytest -n 2 --dist loadscope -m 'not soak' --cov
@@ -74,7 +73,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-soak: $(VENV)/.dev maybe-kafka
+soak: $(VENV)/.dev maybe-kafka browser
 	$(BIN)/python -m pytest -m soak --timeout 3600 -s
 
 format: $(VENV)/.dev

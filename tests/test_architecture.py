@@ -31,6 +31,7 @@ LAYERS: list[dict[str, set[str]]] = [
         "brokers": {"durations", "errors", "owners", "statements"},
         "records": {"errors", "schema", "validation"},
         "events": {"brokers"},
+        "producer": {"brokers", "errors", "events"},
     },
     {"scoring": {"contract", "errors", "schema", "validation"}},
     {"producer": {"brokers", "errors", "events"}},

@@ -1,16 +1,34 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
 import trivet
-from support.events import Place, everything, make_place
+from support.events import Event, Place, everything, make_place
 from trivet.brokers import connect
 from trivet.errors import BrokerError, BufferFull
 from trivet.events import CloudEvents
+
+SENDING = """
+import sys
+from trivet import Producer
+producer = Producer(sys.argv[1], source="/test")
+number = 0
+while True:
+    for _ in range(50):
+        producer.send(sys.argv[2], f"key-{number % 7}", {"number": number})
+        number += 1
+    producer.flush()
+    print(number, flush=True)
+"""
 
 
 @pytest.fixture(params=["embedded", "kafka"])
@@ -91,3 +109,73 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         producer.send("t", "k", {})
     with pytest.raises(BrokerError, match="closed"):
         producer.flush()
+
+
+def sent(place: Place, topic: str) -> dict[int, list[Event]]:
+    broker = place.connect()
+    found = everything(broker, topic)
+    broker.close()
+    return found
+
+
+def test_events_arrive_in_order_by_key(place: Place) -> None:
+    topic = place.new_topic(3)
+    with trivet.Producer(place.url, source="/test") as producer:
+        for number in range(300):
+            producer.send(topic, f"key-{number % 7}", {"number": number})
+    seen: dict[bytes | None, list[int]] = {}
+    for events in sent(place, topic).values():
+        for key, value, _ in events:
+            event = json.loads(value or b"")
+            assert (event["source"], event["type"], event["specversion"]) == ("/test", topic, "1.0")
+            seen.setdefault(key, []).append(event["data"]["number"])
+    assert len(seen) == 7
+    assert all(numbers == sorted(numbers) for numbers in seen.values())
+    assert sorted(n for numbers in seen.values() for n in numbers) == list(range(300))
+
+
+def test_a_topic_must_be_there(place: Place) -> None:
+    url = f"{place.url}?partitions=0" if place.kind == "embedded" else place.url
+    producer = trivet.Producer(url, "/test")
+
+    def send() -> None:
+        producer.send("nowhere", None, {})
+        producer.flush()
+
+    with pytest.raises(BrokerError, match="nowhere"):
+        send()
+    producer.close()
+
+
+def test_a_killed_producer_loses_nothing_that_was_flushed(place: Place) -> None:
+    topic = place.new_topic(2)
+    for round_ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SENDING, place.url, topic], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        acknowledged = 0
+        for _ in range(3 + round_):
+            acknowledged = int(process.stdout.readline())
+        os.kill(process.pid, signal.SIGKILL)
+        rest = process.stdout.read().split()
+        process.wait()
+        process.stdout.close()
+        acknowledged = max([acknowledged, *(int(number) for number in rest)])
+        numbers = [
+            json.loads(value or b"")["data"]["number"]
+            for events in sent(place, topic).values()
+            for _, value, _ in events
+        ]
+        assert all(numbers.count(n) >= 1 for n in range(acknowledged))
+
+
+def test_kafka_that_is_away_is_told() -> None:
+    def send() -> None:
+        with trivet.Producer(
+            "kafka://127.0.0.1:1?message.timeout.ms=500&socket.timeout.ms=500", "/test"
+        ) as sender:
+            sender.send("t", None, {})
+
+    with pytest.raises(BrokerError, match=r"127\.0\.0\.1:1"):
+        send()

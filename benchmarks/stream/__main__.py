@@ -84,7 +84,7 @@ def main() -> None:
     try:
         for kind in asked.brokers.split(","):
             with broker(kind, folder) as url:
-                command = [sys.executable, "-m", "stream.data", folder, url, TOPIC]
+                command = [sys.executable, "-m", "stream.data", str(folder), url, TOPIC]
                 subprocess.run([*command, str(asked.events)], check=True, cwd=HERE.parent)
                 for sink in asked.sinks.split(","):
                     if kind == "kafka":  # a cold broker gives half

@@ -174,11 +174,12 @@ def drive_and_check() -> list[bool]:
         raise Failed(f"the fleet: {done.stdout}{done.stderr}")
     tally = json.loads(done.stdout)
     pattern = f"{prefix}-*"
-    counts = {view: 0 for view, *_ in LIVE.values()}
+    views = [view for view, *_ in LIVE.values()]
+    counts = dict.fromkeys([*views, "page"], 0)
 
     def all_there() -> bool:
         with closing(connect()) as results:
-            for view in counts:
+            for view in views:
                 query = f"SELECT count(*), count(DISTINCT ride_id) FROM {view} WHERE ride_id GLOB ?"
                 rows, rides = results.execute(query, (pattern,)).fetchone()
                 counts[view] = rows if rows == rides else -rows

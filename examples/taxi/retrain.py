@@ -48,6 +48,7 @@ def main() -> int:
 
 def trivet(*arguments: str) -> int:
     """Run a command of Trivet in this folder."""
+    command: list[str | Path]
     command = [sys.executable, "-m", "trivet", "--file", HERE, "--log", "text", *arguments]
     return subprocess.run(command, check=False).returncode
 

@@ -1,122 +1,143 @@
+"""``trivet events`` and ``trivet lag``."""
+
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from trivet.brokers import connect
-from trivet.cli import trivet as command
-from trivet.events import CloudEvents
+from support.events import Remembers, take
+from trivet import brokers
+from trivet.cli import trivet
+from trivet.errors import TopicNotFound
 
-Run = Callable[..., Result]
+PROJECT = """
+[models.tip]
+uri = "models/tip"
+
+[stream.tip]
+model = "tip"
+topic = "rides"
+key = ["ride_id"]
+"""
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    (tmp_path / "trivet.toml").write_text(
-        '[models.tip]\nuri = "models/tip"\n'
-        '[stream.tip]\nmodel = "tip"\ntopic = "rides"\nkey = ["ride_id"]\n'
-    )
-
-    def call(*words: str, given: str = "") -> Result:
-        return CliRunner().invoke(command, ["-f", str(tmp_path), *words], input=given)
-
-    return call
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "trivet.toml").write_text(PROJECT)
+    (tmp_path / "data").mkdir()
+    return tmp_path
 
 
-LINES = "".join(f'{{"ride_id": "r{n}", "at": "2026-01-0{n}T00:00:00Z"}}\n' for n in range(1, 4))
+def run(folder: Path, *arguments: str, given: str = "") -> Result:
+    return CliRunner().invoke(trivet, ["--file", str(folder), *arguments], input=given)
 
 
-def test_lines_are_published_shown_and_counted(run: Run, tmp_path: Path) -> None:
-    done = run(
-        "events",
-        "publish",
-        "rides",
-        "-",
-        "--key",
-        "ride_id",
-        "--id",
-        "ride_id",
-        "--time",
-        "at",
-        "--type",
-        "ride.ended",
-        given=LINES + "\n",
-    )
-    assert done.output == "3 events sent to rides\n"
-    broker = connect(f"sqlite:///{tmp_path / 'data/events.db'}")
-    found = [CloudEvents().decode(broker.read("rides", p, 0, 9), "rides") for p in range(4)]
-    broker.close()
-    assert sorted(each for batch in found for each in batch.ids) == ["r1", "r2", "r3"]
-    assert {each for batch in found for each in batch.types} == {"ride.ended"}
-    assert {each.day for batch in found for each in batch.times if each} == {1, 2, 3}
-    shown = run("events", "tail", "rides", "--no-follow")
-    assert shown.output.count("ride.ended") == 3
-    rows = [
-        json.loads(line)
-        for line in run("events", "tail", "rides", "--no-follow", "--json").output.splitlines()
+def told(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def published(folder: Path, count: int = 5) -> None:
+    lines = "".join(f'{{"ride_id": {n}, "fare": 10.5}}\n' for n in range(count))
+    options = ("--key", "ride_id", "--id", "ride_id", "--partitions", "1")
+    result = run(folder, "events", "publish", "rides", "-", *options, given=lines + "\n")
+    assert (result.exit_code, result.stdout) == (0, f"rides: {count} events sent\n")
+
+
+def test_lines_become_events_that_tail_shows(folder: Path) -> None:
+    published(folder)
+    rows = told(run(folder, "events", "tail", "rides", "--last", "2", "--no-follow"))
+    assert [(row["partition"], row["offset"], row["key"]) for row in rows] == [
+        (0, 3, "3"),
+        (0, 4, "4"),
     ]
-    assert {row["key"] for row in rows} == {"r1", "r2", "r3"}
-    assert "application/cloudevents" in rows[0]["headers"]["content-type"]
-    assert run("events", "tail", "rides", "--no-follow", "--last", "0").output == ""
-    lag = run("lag").output
-    assert "behind" in lag
-    told = [json.loads(line) for line in run("lag", "--json").output.splitlines()]
-    assert sum(row["events"] for row in told) == 3
-    assert {row["committed"] for row in told} == {None}
+    event = rows[-1]["value"]
+    assert isinstance(event, dict)
+    assert (event["id"], event["type"], event["subject"]) == ("4", "rides", "4")
+    assert event["data"] == {"ride_id": 4, "fare": 10.5}
 
 
-def test_plain_lines_stay_as_they_are(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "rides.jsonl"
-    file.write_text('{"a": 1}\n{"a": 2}\n')
-    assert run("events", "publish", "rides", str(file), "--format", "json").exit_code == 0
-    shown = run("events", "tail", "rides", "--no-follow", "--json").output.splitlines()
-    assert sorted(json.loads(line)["value"] for line in shown) == ['{"a": 1}', '{"a": 2}']
+def test_values_that_are_no_json_are_shown_as_text(folder: Path) -> None:
+    broker = brokers.connect("sqlite:///data/events.db", folder)
+    broker.create("odd")
+    appender = broker.appender()
+    appender.append("odd", None, b"\xffhello")
+    appender.append("odd", b"k", None)
+    assert appender.flush(60) == 0
+    appender.close()
+    broker.close()
+    rows = told(run(folder, "events", "tail", "odd", "--no-follow"))
+    assert [row["value"] for row in rows] == ["\ufffdhello", None]
 
 
 @pytest.mark.parametrize(
-    ("line", "options", "told"),
+    ("line", "what"),
     [
-        ("{", [], "not valid JSON"),
-        ("[1]", [], "one JSON object a line"),
-        ("{}", ["--key", "k"], "it has no 'k', which is to be the key"),
-        ('{"t": "noon"}', ["--time", "t"], "'t': "),
+        ("{", "line 2 is not JSON"),
+        ("[1]", "line 2 is not a JSON object"),
+        ("{}", "line 2 has no 'ride_id'"),
     ],
 )
-def test_a_bad_line_is_named(run: Run, line: str, options: list[str], told: str) -> None:
-    done = run("events", "publish", "rides", "-", *options, given=line)
-    assert done.exit_code == 1
-    assert "-:1: " in done.output
-    assert told in done.output
+def test_a_bad_line_is_named_and_what_came_before_is_sent(
+    folder: Path, line: str, what: str
+) -> None:
+    given = f'{{"ride_id": 1}}\n{line}\n'
+    options = ("--key", "ride_id", "--partitions", "1")
+    result = run(folder, "events", "publish", "rides", "-", *options, given=given)
+    assert result.exit_code == 2
+    assert what in result.stderr
+    assert len(told(run(folder, "events", "tail", "rides", "--no-follow"))) == 1
 
 
-def test_more_lines_than_the_buffer_takes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trivet import producer
-
-    monkeypatch.setattr(
-        producer.Producer.__init__,
-        "__kwdefaults__",
-        {**(producer.Producer.__init__.__kwdefaults__ or {}), "buffer": 5},
-    )
-    done = run("events", "publish", "rides", "-", given='{"a": 1}\n' * 50)
-    assert done.output == "50 events sent to rides\n"
+def test_a_file_may_be_named_and_must_be_there(folder: Path) -> None:
+    (folder / "rides.jsonl").write_text('{"x": 1}\n')
+    options = ("--partitions", "1")
+    result = run(folder, "events", "publish", "rides", str(folder / "rides.jsonl"), *options)
+    assert result.stdout == "rides: 1 events sent\n"
+    result = run(folder, "events", "publish", "rides", "nowhere.jsonl")
+    assert (result.exit_code, "nowhere.jsonl" in result.stderr) == (2, True)
 
 
-def test_a_file_that_is_not_there_is_named(run: Run) -> None:
-    done = run("events", "publish", "rides", "no.jsonl")
-    assert done.exit_code == 1
-    assert "no.jsonl" in done.output
+def test_more_lines_than_the_buffer_holds(folder: Path) -> None:
+    lines = '{"x": 1}\n' * 150_000
+    options = ("--format", "json", "--partitions", "2")
+    result = run(folder, "events", "publish", "many", "-", *options, given=lines)
+    assert result.stdout == "many: 150,000 events sent\n"
+    broker = brokers.connect("sqlite:///data/events.db", folder)
+    assert sum(end for _, end in broker.bounds("many").values()) == 150_000
+    broker.close()
 
 
-def test_lag_of_no_topic_yet_is_no_error(run: Run) -> None:
-    assert run("lag", "--json").output == ""
+def test_lag_is_told_by_partition(folder: Path) -> None:
+    published(folder)
+    rows = told(run(folder, "lag", "--json"))
+    assert rows == [
+        {
+            "stream": "tip",
+            "topic": "rides",
+            "group": "tip",
+            "partition": 0,
+            "committed": None,
+            "end": 5,
+            "events": 5,
+        }
+    ]
+    broker = brokers.connect("sqlite:///data/events.db", folder)
+    member = broker.member("rides", "tip", Remembers())
+    take(member, 5)
+    member.commit({0: 3})
+    member.close()
+    broker.close()
+    assert told(run(folder, "lag", "--json"))[0]["events"] == 2
+    assert "behind" in run(folder, "lag").stdout
 
 
-def test_lag_needs_a_stream(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "trivet.toml").write_text("")
-    done = run("lag")
-    assert done.exit_code == 2
-    assert "no [stream.NAME] section" in done.output
+def test_topics_and_streams_that_are_missing_are_told(folder: Path) -> None:
+    for arguments in (("events", "tail", "nowhere"), ("lag",)):
+        result = run(folder, *arguments)
+        assert isinstance(result.exception, TopicNotFound)
+        assert "trivet events publish" in str(result.exception)
+    (folder / "trivet.toml").write_text("")
+    assert "[stream.NAME]" in run(folder, "lag").stderr

@@ -52,7 +52,7 @@ def test_the_library_imports_no_optional_one() -> None:
     [
         (["scor"], "Did you mean 'score'?"),
         (["model", "promte"], "Did you mean 'promote'?"),
-        (["score", "x", "--intervl", "2020"], "Did you mean --interval?"),
+        (["score", "x", "--intervl", "2020"], "Did you mean '--interval'?"),
         (["frobnicate"], "No such command"),
     ],
 )

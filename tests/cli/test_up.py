@@ -104,7 +104,7 @@ def test_a_project_comes_up_survives_its_children_and_ends(
     assert httpx.post(f"{url}/predict/double", json={"x": 5}).json()["prediction"] == {"y": 10.0}
     table = run(project, "status")
     assert table.returncode == 0
-    assert "service   ready" in table.stdout
+    assert ["service", "ready"] in [line.split()[:2] for line in table.stdout.splitlines()]
     assert up.stop(signal.SIGINT) == 0
     ended = run(project, "status")
     assert (ended.returncode, "is not up; start it with: trivet up" in ended.stdout) == (1, True)

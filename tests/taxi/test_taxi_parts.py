@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import stat
 from pathlib import Path
@@ -16,6 +17,10 @@ from backend.sessions import Sessions, keep_secret
 from backend.zones import AREAS, KNOWN, ZONES, name_of
 from hypothesis import given
 from hypothesis import strategies as st
+
+from trivet.settings import load_project
+
+TAXI = Path(__file__).parents[2] / "examples" / "taxi"
 
 
 @given(
@@ -180,3 +185,14 @@ def test_a_user_has_only_so_many_pages() -> None:
 
 async def _soon(value: Any) -> Any:
     return value
+
+
+def test_both_project_files_say_the_same_of_models_and_deployments() -> None:
+    demo, production = (load_project(TAXI / place) for place in ("", "production"))
+    for name in ("models", "batch", "stream", "actuals"):
+        assert getattr(demo, name).keys() == getattr(production, name).keys()
+    assert production.broker.url.startswith("kafka://")
+    assert production.results.url.startswith("postgresql://")
+    for each in demo.stream.values():
+        other = production.stream[each.name]
+        assert dataclasses.replace(other, workers=each.workers) == each

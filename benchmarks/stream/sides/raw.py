@@ -56,12 +56,12 @@ def batches() -> Iterator[Batch]:
     while True:
         if kafka:
             messages = consumer.consume(BATCH, 0.02)
-            values = [message.value() for message in messages]
-            ends = {message.partition(): message.offset() + 1 for message in messages}
+            values = [message.value() or b"" for message in messages]
+            ends = {m.partition() or 0: (m.offset() or 0) + 1 for m in messages}
         else:
             values, ends = [], {}
             for fetched in member.poll(BATCH, 0.1):
-                values += fetched.values
+                values += [value or b"" for value in fetched.values]
                 ends[fetched.partition] = fetched.offsets[-1] + 1
         if values:
             yield ends, [decode(value)["data"] for value in values]

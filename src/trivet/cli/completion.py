@@ -27,10 +27,10 @@ class HintingGroup(click.Group):
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script for SHELL.
+    """Print the completion script for SHELL: bash, zsh or fish.
 
     Put `eval "$(trivet completion bash)"` into ~/.bashrc, the same with zsh into ~/.zshrc; for
     fish, write it to ~/.config/fish/completions/trivet.fish.

@@ -14,7 +14,8 @@ def exit_code(error: Exception) -> int:
         return BUSY
     if isinstance(error, errors.TransientError | errors.BrokerUnavailable):
         return UNREACHABLE
-    failed = errors.RunError | errors.QueryError | errors.PredictionError | errors.UpError
+    failed = errors.RunError | errors.QueryError | errors.QueryTimeout | errors.PredictionError
+    failed |= errors.UpError
     if isinstance(error, failed):
         return FAILED
     return UNUSABLE

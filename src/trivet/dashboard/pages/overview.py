@@ -160,7 +160,9 @@ def _log(ask: Ask, deployment: Mapping[str, Any]) -> tuple[Card, list[Attention]
     newest, rejected = None, 0
     by_day: dict[str, int] = {}
     try:
-        found = ask.source.named_rows("newest_row", {"table": table}, table_name=table)
+        block = ask.source.first("last_blocks", table_name=table)["block"]
+        place = f"({block},0)"
+        found = ask.source.named_rows("newest_row", {"table": table}, place=place)
         newest = found[0]["scored_at"]
     except QueryError:  # registered, and nothing was logged yet
         pass

@@ -14,9 +14,14 @@ SELECT max(scored_at) AS scored_at FROM {table}
 
 -- name: newest_row.postgresql
 -- The newest rows lie in the last blocks, which a scan by place finds at once.
-SELECT max(scored_at) AS scored_at FROM {table}
-WHERE ctid >= CAST('(' || greatest(pg_relation_size(CAST($table_name AS regclass)) / 8192 - 16, 0)
-    || ',0)' AS tid)
+SELECT max(scored_at) AS scored_at FROM {table} WHERE ctid >= CAST($place AS tid)
+
+-- name: last_blocks.sqlite
+-- Where a scan for the newest rows begins; SQLite has an index for it.
+SELECT 0 AS block
+
+-- name: last_blocks.postgresql
+SELECT greatest(pg_relation_size(CAST($table_name AS regclass)) / 8192 - 16, 0) AS block
 
 -- name: rows_by_hour
 -- Rows of a prediction log by hour, from the profiles.
