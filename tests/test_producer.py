@@ -170,7 +170,9 @@ def test_a_killed_producer_loses_nothing_that_was_flushed(place: Place) -> None:
         assert all(numbers.count(n) >= 1 for n in range(acknowledged))
 
 
-def test_kafka_that_is_away_is_told() -> None:
+def test_kafka_that_is_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trivet.brokers.kafka._CALL_SECONDS", 0.1)
+
     def send() -> None:
         with trivet.Producer(
             "kafka://127.0.0.1:1?message.timeout.ms=500&socket.timeout.ms=500", "/test"
