@@ -52,8 +52,9 @@ def empty(tmp_path: Path, vega: Path) -> Iterator[Dash]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Give a browser; its event loop runs in this thread until the module ends."""
     sync_api = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
         pytest.skip("no Chromium: apt-get install chromium")

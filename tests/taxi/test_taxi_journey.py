@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from support.browser import ARGUMENTS, CHROMIUM
 from support.taxi_app import Company, environment
 
 Until = Callable[[Callable[[], bool]], None]
-CHROMIUM = Path("/usr/bin/chromium")
 SECONDS = 60_000
 
 
@@ -50,10 +50,10 @@ def ready(company: Company) -> bool:
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip("Chromium is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 
