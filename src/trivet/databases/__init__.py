@@ -31,6 +31,9 @@ BATCH_ROWS = 65_536
 """Rows of the batches that `Connection.stream` gives: large enough to be fast, small enough to
 keep memory flat and both cores busy."""
 
+BUSY_SECONDS, PAUSE_SECONDS = 0.2, 0.105
+"""So long may transactions follow each other before a pause, where one writes at a time."""
+
 Parameters = Mapping[str, Any]
 
 
@@ -47,6 +50,7 @@ class Connection:
         self._handle = handle
         self._active: Any = None
         self._cancelled = False
+        self._busy = self._turned = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -122,16 +126,23 @@ class Connection:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Run one of many transactions in a row, and leave other writers their turn after it.
+        """Run one of many transactions in a row, and leave other writers their turn among them.
 
-        Who waits for SQLite's write lock looks again only now and then: half of the time it has
-        to be free.
+        Who waits for SQLite's write lock looks again every tenth of a second, at the longest: a
+        pause of that length now and then lets everyone in, whatever the chances.
         """
         began = time.perf_counter()
         with self.transaction():
             yield
         if self.dialect.turn_rows:
-            time.sleep(time.perf_counter() - began)
+            ended = time.perf_counter()
+            if began - self._turned >= PAUSE_SECONDS:  # there was a pause already
+                self._busy = 0.0
+            self._busy += ended - began
+            if self._busy >= BUSY_SECONDS:
+                time.sleep(PAUSE_SECONDS)
+                ended, self._busy = time.perf_counter(), 0.0
+            self._turned = ended
 
     def append(self, table: str, batch: pa.RecordBatch, *, temporary: bool = False) -> None:
         """Append rows to an existing table, of this connection only or not, by columns' names."""
