@@ -10,9 +10,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
+import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +28,7 @@ import pyarrow as pa
 import pytest
 
 import trivet
+from support.up_process import free_ports
 from trivet import cli, errors
 from trivet.cli.exits import exit_code
 from trivet.counts import Help
@@ -46,6 +50,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 TUTORIAL = DOCS / "tutorial" / "score-on-a-schedule.md"
+THREE_WAYS = DOCS / "tutorial" / "from-a-notebook-to-three-deployments.md"
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 MINE = [page for page in PAGES if "decisions" not in page.parts]
@@ -412,12 +417,15 @@ class Sandbox:
         """Do what a page says, in order: write its files, run its commands, look at the output."""
         for block in blocks(page):
             if block.file:
-                path = self.folder / block.file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(block.text, encoding="utf-8")
+                self.write(block.file, block.text)
             if block.language == "console":
                 for command, expected in commands(block):
                     self.run(command, expected, block.where)
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
     def run(self, command: str, expected: list[str], where: str) -> None:
         if command.startswith("pip install"):
@@ -442,6 +450,66 @@ class Sandbox:
         printed = [_loosely(line) for line in done.stdout.splitlines()]
         for line in expected:
             assert _loosely(line) in printed, f"{where}: {command}: no line {line!r}\n{done.stdout}"
+
+
+@dataclass(frozen=True)
+class Terminals(Sandbox):
+    """Two terminals: `trivet up` runs in the first, whatever comes then in the second.
+
+    Ports of the page are replaced by free ones. What looks at the work of another process is run
+    again until it is there, as a reader does.
+    """
+
+    ports: Mapping[str, int] = field(default_factory=dict)
+    up: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    patience: float = 90.0
+
+    def write(self, name: str, text: str) -> None:
+        super().write(name, self._ported(text))
+
+    def run(self, command: str, expected: list[str], where: str) -> None:
+        if command == "trivet up":
+            with self.log.open("wb") as log:
+                self.up.append(
+                    subprocess.Popen(
+                        ["trivet", "up"],
+                        cwd=self.folder,
+                        env=dict(self.environment),
+                        stdout=log,
+                        stderr=log,
+                    )
+                )
+            return None
+        looks = command.startswith(("trivet status", "trivet runs", "trivet dead", "python same"))
+        deadline = time.monotonic() + (self.patience if looks else 0.0)
+        while True:
+            try:
+                return super().run(self._ported(command), expected, where)
+            except AssertionError as error:
+                if not looks or time.monotonic() > deadline:
+                    raise AssertionError(f"{error}\n{self._told()}") from None
+                assert self._runs(), f"{where}: trivet up has ended\n{self._told()}"
+
+    def stop(self) -> None:
+        """Press Ctrl-C in the first terminal."""
+        for up in self.up:
+            up.send_signal(signal.SIGINT)
+            assert up.wait(120) in (0, 130), self._told()
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "up.log"
+
+    def _ported(self, text: str) -> str:
+        for told, free in self.ports.items():
+            text = text.replace(told, str(free))
+        return text
+
+    def _runs(self) -> bool:
+        return all(up.poll() is None for up in self.up)
+
+    def _told(self) -> str:
+        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
 
 
 def _loosely(line: str) -> str:
@@ -474,6 +542,33 @@ def test_the_tutorial_works(shop: Sandbox) -> None:
     with open_results(f"sqlite:///{results}") as db:
         rows = db.rows("SELECT count(DISTINCT interval_start) AS days FROM late_orders")
     assert rows["days"][0].as_py() == 6  # five of March, and yesterday
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the page uses curl")
+def test_the_tutorial_from_a_notebook_works(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    folder, programs = tmp_path / "shop", tmp_path / "bin"
+    folder.mkdir()
+    programs.mkdir()
+    plain = _sandbox(folder, programs)
+    ports = dict(zip(("8080", "8090", "8081"), free_ports(3), strict=True))
+    terminals = Terminals(folder, plain.environment, ports=ports)
+    try:
+        terminals.follow(THREE_WAYS)
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports['8090']}/", timeout=60) as answer:
+            page = answer.read().decode()
+        assert "delivery-time" in page
+        assert "live-delivery-time" in page
+    finally:
+        terminals.stop()
+    with open_results(f"sqlite:///{folder / 'data' / 'results.db'}") as db:
+        for view, least in (
+            ("delivery_time", 100),
+            ("service_delivery_time", 6),
+            ("live_delivery_time", 7),
+        ):
+            rows = db.rows(f"SELECT count(*) AS n FROM {view}")["n"][0].as_py()
+            assert rows >= least, f"{view} has {rows} rows"
 
 
 def test_the_tutorial_on_a_world_that_changes_works(tmp_path: Path) -> None:
