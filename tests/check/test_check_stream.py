@@ -22,8 +22,8 @@ def project(root: Path, results: str) -> Project:
         "results": {"url": results},
         "models": {"toy": {"uri": "models/toy", "trust": True}},
         "stream": {
-            "plain": {"model": "toy", "topic": "a", "key": ["id"], "format": "json"},
-            "cloud": {"model": "toy", "topic": "b", "key": ["id"]},
+            "plain": {"model": "toy", "topic": "a", "key": ["order"], "format": "json"},
+            "cloud": {"model": "toy", "topic": "b", "key": ["order"]},
         },
     }
     file = root / "trivet.toml"

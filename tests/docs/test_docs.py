@@ -501,9 +501,8 @@ class Terminals(Sandbox):
         return self.folder / "up.log"
 
     def _ported(self, text: str) -> str:
-        for told, free in self.ports.items():
-            text = text.replace(told, str(free))
-        return text
+        told = re.compile("|".join(self.ports))  # at once: a free port may hold another's digits
+        return told.sub(lambda match: str(self.ports[match[0]]), text)
 
     def _runs(self) -> bool:
         return all(up.poll() is None for up in self.up)

@@ -61,6 +61,11 @@ EVENT_REJECTS = pa.schema(
 """The same for events, which have a place in a topic."""
 
 
+def reserved(host: pa.Schema) -> frozenset[str]:
+    """Return the names that every row of a host has, in small letters: SQLite takes no other."""
+    return frozenset((*FIXED.names, *host.names, *LINEAGE))
+
+
 def deployment_of(model: str) -> str:
     """Return the name of a model's deployment in the service."""
     return f"service-{model}"
@@ -93,7 +98,7 @@ def prepare(db: Connection, deployment: str, host: pa.Schema, columns: pa.Schema
         ResultsError: A column has the name of a fixed one, or another type than in the table.
     """
     for name in columns.names:
-        if name in FIXED.names or name in host.names or name in LINEAGE:
+        if name.lower() in reserved(host):
             raise ResultsError(
                 f"column {name!r} has the name of a column that every row has; rename it"
             )

@@ -65,6 +65,7 @@ def test_mistakes_are_named(tmp_path: Path, service: str, words: str) -> None:
         ({"port": 70_000}, "port: a number from 0 to 65535"),
         ({"workers": 0}, "workers: a number from 1 to 1024"),
         ({"max_queue": 0}, "max_queue: 1 or more"),
+        ({"key": ("Seconds",)}, "key: every row has a column 'Seconds' of its own"),
         ({"timeout": dt.timedelta()}, "timeout: more than nothing"),
         ({"log_sample": 0.0}, "log_sample: a share above 0"),
         ({"api_keys": ("",)}, "api_keys: an empty key would let everyone in"),
@@ -75,3 +76,7 @@ def test_mistakes_are_named(tmp_path: Path, service: str, words: str) -> None:
 def test_values_that_cannot_be(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ServiceSettings(**{"models": ("m",), **given})
+
+
+def test_a_key_may_have_any_name_where_nothing_is_logged() -> None:
+    assert ServiceSettings(models=("m",), key=("id",), log="none").key == ("id",)

@@ -6,6 +6,8 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Literal
 
+from trivet.results.rows import SERVICE, reserved
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSettings:
@@ -96,6 +98,9 @@ class ServiceSettings:
             if value < least or (most is not None and value > most):
                 between = f"{least} or more" if most is None else f"a number from {least} to {most}"
                 raise ValueError(f"{name}: {between}")
+        for name in self.key if self.log == "results" else ():
+            if name.lower() in reserved(SERVICE):
+                raise ValueError(f"key: every row has a column {name!r} of its own; rename it")
         for name in ("timeout", "keep_alive", "reload_every"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: more than nothing")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from trivet.results.rows import STREAM, reserved
+
 Start = Literal["earliest", "latest"] | dt.datetime
 
 
@@ -105,6 +107,10 @@ class StreamSettings:
         yield not self.topic, "topic: name the topic whose events are scored"
         yield not self.key, "key: name at least one member of the data"
         yield len(set(beside)) < len(beside), "keep: each name once, and not in key too"
+        for setting, names in (("key", self.key), ("keep", self.keep)):
+            for name in names:
+                taken = name.lower() in reserved(STREAM)
+                yield taken, f"{setting}: every row has a column {name!r} of its own; rename it"
         yield not (self.results or self.output), "results: if false, name an output topic"
         yield self.output == self.topic, "output: predictions would be scored again; name another"
         yield dead in (self.topic, self.output), "dead_letters: name a topic of their own"
