@@ -463,6 +463,14 @@ class Terminals(Sandbox):
     ports: Mapping[str, int] = field(default_factory=dict)
     up: list[subprocess.Popen[bytes]] = field(default_factory=list)
     patience: float = 90.0
+    looking: tuple[str, ...] = (
+        "trivet status",
+        "trivet runs",
+        "trivet rejects",
+        "trivet dead",
+        "curl",
+        "python same",
+    )
 
     def write(self, name: str, text: str) -> None:
         super().write(name, self._ported(text))
@@ -480,7 +488,7 @@ class Terminals(Sandbox):
                     )
                 )
             return None
-        looks = command.startswith(("trivet status", "trivet runs", "trivet dead", "python same"))
+        looks = command.startswith(self.looking)
         deadline = time.monotonic() + (self.patience if looks else 0.0)
         while True:
             try:

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from support.streams import NOW, Stream, Tips, event, in_order, wait_until
@@ -17,6 +18,7 @@ from trivet.errors import OffsetGone, PredictionError, ResultsError
 from trivet.hosts.stream import consumer, pipeline
 from trivet.results.layout import open_results
 from trivet.results.offsets import offsets, place
+from trivet.schema import Field, Schema
 
 
 def outcome(running: Any, name: str) -> float:
@@ -58,6 +60,7 @@ def test_an_event_that_comes_twice_counts_once(stream: Stream) -> None:
     stream.publish(event(1), event(2), event(1), event(1, fare=5))
     with stream.running() as running:
         wait_until(lambda: outcome(running, "duplicate") == 2, [running])
+        wait_until(lambda: stream.count() == 2, [running])  # each partition in its own time
     assert stream.tips() == {"1": 0.1, "2": 0.2}
 
 
@@ -387,9 +390,21 @@ def _bounds(stream: Stream) -> Any:
         return broker.bounds(stream.topic())
 
 
+class Clashing(Tips):
+    """Has an output with the name of a column that every row has."""
+
+    @property
+    def outputs(self) -> Schema:
+        return Schema([Field(name="scored_at", type="float64")])
+
+    def predict(self, batch: pa.RecordBatch, /) -> pa.RecordBatch:
+        return super().predict(batch).rename_columns(["scored_at"])
+
+
 def test_a_column_that_clashes_ends_the_stream(stream: Stream) -> None:
+    stream.models[0] = Clashing()
     stream.publish(event(1))
-    with stream.running(keep=("scored_at",)) as running:
+    with stream.running() as running:
         wait_until(lambda: not running.is_alive)
     assert isinstance(running.error, ResultsError)
 
