@@ -31,7 +31,7 @@ BATCH_ROWS = 65_536
 """Rows of the batches that `Connection.stream` gives: large enough to be fast, small enough to
 keep memory flat and both cores busy."""
 
-BUSY_SECONDS, PAUSE_SECONDS = 0.2, 0.105
+BUSY_SECONDS, PAUSE_SECONDS = 0.3, 0.105
 """So long may transactions follow each other before a pause, where one writes at a time."""
 
 Parameters = Mapping[str, Any]
@@ -132,17 +132,15 @@ class Connection:
         pause of that length now and then lets everyone in, whatever the chances.
         """
         began = time.perf_counter()
+        if self.dialect.turn_rows and self._busy >= BUSY_SECONDS:
+            time.sleep(max(0.0, self._turned + PAUSE_SECONDS - began))
+            began = time.perf_counter()
+        if began - self._turned >= PAUSE_SECONDS:  # there was a pause
+            self._busy = 0.0
         with self.transaction():
             yield
-        if self.dialect.turn_rows:
-            ended = time.perf_counter()
-            if began - self._turned >= PAUSE_SECONDS:  # there was a pause already
-                self._busy = 0.0
-            self._busy += ended - began
-            if self._busy >= BUSY_SECONDS:
-                time.sleep(PAUSE_SECONDS)
-                ended, self._busy = time.perf_counter(), 0.0
-            self._turned = ended
+        self._turned = time.perf_counter()
+        self._busy += self._turned - began
 
     def append(self, table: str, batch: pa.RecordBatch, *, temporary: bool = False) -> None:
         """Append rows to an existing table, of this connection only or not, by columns' names."""
