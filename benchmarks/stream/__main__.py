@@ -25,11 +25,12 @@ PACE, WARM, MEASURED = 1000, 5000, 10_000
 PATIENCE = 120.0
 
 PEERS = {
-    "quix": ("quix.py", 60_000),
-    "faststream": ("faststream_batch.py", 20_000),
-    "bytewax": ("bytewax_flow.py", 0),
+    "quix": ("quix", "quix.py", 60_000),
+    "faststream": ("faststream", "faststream_batch.py", 40_000),
+    "bytewax": ("bytewax", "bytewax_operators.py", 0),
+    "bytewax-batches": ("bytewax", "bytewax_batches.py", 0),
 }
-"""By peer: its script, and how many events it is given; 0 for all."""
+"""By peer: its environment and script, and how many events it is given; 0 for all."""
 
 Told = dict[str, Any]
 
@@ -81,7 +82,13 @@ class Runs:
         group = self.name("peer")
         output = self.create(f"{group}-out")
         server = self.url.removeprefix("kafka://")
-        words = [HERE / "sides" / script, self.folder / "model.txt", server, topic, output]
+        words: list[str | Path] = [
+            HERE / "peers" / script,
+            self.folder / "model.txt",
+            server,
+            topic,
+            output,
+        ]
         return [python, *words, str(events), group]
 
     def _file(self, name: str) -> str:
@@ -141,8 +148,8 @@ def latency(runs: Runs, what: str, sink: str, rounds: int) -> None:
     for _ in range(rounds):
         for side, command in (("raw", runs.raw), ("trivet", runs.trivet)):
             topic = runs.create(runs.name("paced"))
-            paced = ["-m", "stream.paced", runs.url, topic, str(count), str(PACE)]
-            told = runs.run(command(sink, topic, count, WARM), [sys.executable, *paced])
+            paced = [sys.executable, "-m", "stream.paced", runs.url, topic, str(count), str(PACE)]
+            told = runs.run(command(sink, topic, count, WARM), paced)
             print(
                 f"{what} to {sink}, {PACE:,} events/s, {side}: "
                 f"p50 {told['p50_ms']:.1f}, p99 {told['p99_ms']:.1f} ms",
@@ -152,15 +159,16 @@ def latency(runs: Runs, what: str, sink: str, rounds: int) -> None:
 
 def peers(runs: Runs, work: Path, events: int, rounds: int, names: Sequence[str]) -> None:
     """Compare other frameworks with Trivet, from a topic of Kafka to another."""
-    made = {name: python(work / name, HERE / f"requirements/{name}.txt") for name in names}
+    needed = {PEERS[name][0] for name in names}
+    made = {name: python(work / name, HERE / f"requirements/{name}.txt") for name in needed}
     ratios: dict[str, list[float]] = {name: [] for name in names}
     speeds: dict[str, list[float]] = {name: [] for name in (*names, "trivet")}
     for _ in range(rounds):
         ours = rate(runs.run(runs.trivet("topic", TOPIC, events)))
         speeds["trivet"].append(ours)
         for name in names:
-            script, most = PEERS[name]
-            command = runs.peer(made[name], script, TOPIC, min(events, most or events))
+            environment, script, most = PEERS[name]
+            command = runs.peer(made[environment], script, TOPIC, min(events, most or events))
             theirs = rate(runs.run(command))
             speeds[name].append(theirs)
             ratios[name].append(ours / theirs)
@@ -178,7 +186,7 @@ def python(folder: Path, requirements: Path) -> Path:
     found = folder / "bin" / "python"
     if not (folder / ".made").exists():
         venv.create(folder, with_pip=True)
-        command = [found, "-m", "pip", "install", "--quiet", "-r", requirements]
+        command: list[str | Path] = [found, "-m", "pip", "install", "--quiet", "-r", requirements]
         subprocess.run(command, check=True)
         (folder / ".made").touch()
     return found

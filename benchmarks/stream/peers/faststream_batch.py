@@ -1,4 +1,4 @@
-"""FastStream in batch mode: one call of the model a batch, its answers published as a batch.
+"""FastStream in batch mode: one call of the model a batch, events validated by its models.
 
 python faststream_batch.py MODEL SERVER TOPIC OUTPUT EVENTS GROUP
 """
@@ -8,12 +8,14 @@ import json
 import logging
 import sys
 import time
+from datetime import datetime
 from typing import Any
 
 import lightgbm
 import numpy as np
 from faststream import AckPolicy, FastStream
 from faststream.confluent import KafkaBroker
+from pydantic import BaseModel
 
 model_path, server, topic, output, count, group = sys.argv[1:]
 booster = lightgbm.Booster(model_file=model_path)
@@ -25,6 +27,23 @@ times: list[float] = []
 sizes: list[int] = []
 
 
+class Data(BaseModel):
+    ride_id: int
+    pickup_zone: int
+    dropoff_zone: int
+    trip_distance: float
+    hour: int
+    passengers: int
+
+
+class Ride(BaseModel):
+    id: str
+    source: str
+    type: str
+    time: datetime
+    data: Data
+
+
 @broker.publisher(output, batch=True)
 @broker.subscriber(
     topic,
@@ -34,10 +53,10 @@ sizes: list[int] = []
     auto_offset_reset="earliest",
     ack_policy=AckPolicy.ACK,
 )
-async def score(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+async def score(events: list[Ride]) -> list[dict[str, Any]]:
     times.append(time.perf_counter())
-    rows = [event["data"] for event in events]
-    matrix = np.array([[row[name] for name in names] for row in rows], dtype=np.float64)
+    rows = [event.data for event in events]
+    matrix = np.array([[getattr(row, name) for name in names] for row in rows], dtype=np.float64)
     found: Any = booster.predict(matrix, num_threads=1)
     times.append(time.perf_counter())
     if sum(sizes) < int(count):
@@ -47,7 +66,7 @@ async def score(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
             print(json.dumps(told), flush=True)
             app.exit()
     pairs = zip(rows, found.tolist(), strict=True)
-    return [{"ride_id": row["ride_id"], "prediction": value} for row, value in pairs]
+    return [{"ride_id": row.ride_id, "prediction": value} for row, value in pairs]
 
 
 asyncio.run(app.run())

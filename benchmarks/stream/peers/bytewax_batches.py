@@ -1,8 +1,8 @@
-"""Bytewax: batches through ``flat_map_batch``, from the topic's begin to its end.
+"""Bytewax as a shell around the raw loop: its batches through ``flat_map_batch``.
 
-    python bytewax_flow.py MODEL SERVER TOPIC OUTPUT EVENTS GROUP
+    python bytewax_batches.py MODEL SERVER TOPIC OUTPUT EVENTS GROUP
 
-It keeps offsets of its own and needs no group.
+It reads from the topic's begin to its end, and needs no group.
 """
 
 import json
