@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -86,6 +86,15 @@ class Connection:
         """Run one statement and drop its result."""
         with self._statement(sql, parameters) as statement, self._named_failures(sql):
             statement.execute_update()
+
+    def execute_each(self, sql: str, sets: Sequence[Parameters]) -> int:
+        """Run one statement with each of several sets of values; return how many rows it changed.
+
+        Only for SQLite and PostgreSQL, and for statements that return no rows.
+        """
+        columns = {name: [given[name] for given in sets] for name in names_in(sql)}
+        with self._statement(sql, columns, each=True) as statement, self._named_failures(sql):
+            return int(statement.execute_update())
 
     def rows(self, sql: str, /, **parameters: Any) -> pa.Table:
         """Run one statement and return its whole result, which should be small."""
@@ -241,7 +250,9 @@ class Connection:
         return kinds if len(kinds) == len(names) else [""] * len(names)
 
     @contextmanager
-    def _statement(self, sql: str, parameters: Parameters, what: str = "") -> Iterator[Any]:
+    def _statement(
+        self, sql: str, parameters: Parameters, what: str = "", *, each: bool = False
+    ) -> Iterator[Any]:
         self._refuse_unknown(sql, parameters)
         text, names = numbered(sql)
         with self._open_statement(what or sql) as statement:
@@ -249,12 +260,9 @@ class Connection:
                 statement.set_sql_query(text)
                 if names:
                     statement.prepare()
-                    columns = [self.dialect.scalar(parameters[name]) for name in names]
-                    statement.bind(
-                        pa.RecordBatch.from_arrays(
-                            columns, names=[f"c{i}" for i in range(len(names))]
-                        )
-                    )
+                    given = [parameters[name] for name in names]
+                    columns = [self.dialect.column(v if each else [v]) for v in given]
+                    statement.bind(pa.RecordBatch.from_arrays(columns, names=list(names)))
             yield statement
 
     @contextmanager

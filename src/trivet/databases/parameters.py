@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -20,10 +21,11 @@ _TOKENS = re.compile(
 )
 
 
-def names_in(sql: str) -> list[str]:
+@functools.lru_cache(maxsize=512)
+def names_in(sql: str) -> tuple[str, ...]:
     """Return the names of a text's parameters, each once, in order of appearance."""
     found = (match["name"] for match in _TOKENS.finditer(sql))
-    return list(dict.fromkeys(name for name in found if name))
+    return tuple(dict.fromkeys(name for name in found if name))
 
 
 def replaced(sql: str, by: Callable[[str], str]) -> str:
@@ -35,7 +37,8 @@ def replaced(sql: str, by: Callable[[str], str]) -> str:
     return _TOKENS.sub(one, sql)
 
 
-def numbered(sql: str) -> tuple[str, list[str]]:
+@functools.lru_cache(maxsize=512)
+def numbered(sql: str) -> tuple[str, tuple[str, ...]]:
     """Return the text with ``$1``, ``$2``, … in place of names, and the names in that order."""
     names = names_in(sql)
     return replaced(sql, lambda name: f"${names.index(name) + 1}"), names

@@ -47,21 +47,23 @@ def advance(
     Raises:
         MembershipLost: One is not where this worker began: another worker has moved it.
     """
-    for partition, (begin, end) in sorted(spans.items()):
-        moved = db.rows(
-            named("advance_offset", db.dialect.name),
-            deployment=deployment,
-            topic=topic,
-            partition=partition,
-            before=begin,
-            next=end,
-            now=now,
+    moves = [
+        {
+            "deployment": deployment,
+            "topic": topic,
+            "partition": partition,
+            "before": begin,
+            "next": end,
+            "now": now,
+        }
+        for partition, (begin, end) in sorted(spans.items())
+    ]
+    if db.execute_each(named("advance_offset", db.dialect.name), moves) != len(moves):
+        begun = ", ".join(f"{partition} at {begin}" for partition, (begin, _) in spans.items())
+        raise MembershipLost(
+            f"{deployment}: of topic {topic!r} no longer every partition is where it was begun "
+            f"({begun}): another worker has moved one"
         )
-        if not moved.num_rows:
-            raise MembershipLost(
-                f"{deployment}: partition {partition} of topic {topic!r} is no longer at offset "
-                f"{begin}: another worker has it"
-            )
 
 
 def skip(

@@ -11,11 +11,10 @@ VALUES ($deployment, $topic, CAST($partition AS INTEGER), CAST($next AS BIGINT),
 ON CONFLICT (deployment, topic, partition_number) DO NOTHING
 
 -- name: advance_offset
--- Go on to the next offset; no row comes back if another worker has been here.
+-- Go on to the next offset; no row is changed if another worker has been here.
 UPDATE trivet_offsets SET next_offset = CAST($next AS BIGINT), moved_at = $now
 WHERE deployment = $deployment AND topic = $topic
   AND partition_number = CAST($partition AS INTEGER) AND next_offset = CAST($before AS BIGINT)
-RETURNING next_offset
 
 -- name: skip_offset
 -- Go on behind events that are no longer there.
