@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 import threading
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +28,7 @@ class Riders:
         self._headers = {"authorization": f"Bearer {token}"}
         self._pause = pause
         self._enough = threading.Event()
+        self._abandoned = threading.Event()
         self._acknowledged: dict[str, str] = {}
         self._threads = [
             threading.Thread(target=self._ride, args=(number,), name=f"rider {number}")
@@ -41,6 +43,8 @@ class Riders:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        if kind is not None:  # nobody may ever answer
+            self._abandoned.set()
         self.finish()
 
     @property
@@ -79,7 +83,8 @@ class Riders:
             try:
                 reply = client.post(path, json=body)
             except httpx.TransportError:
-                self._enough.wait(self._pause) or threading.Event().wait(self._pause)
+                if self._abandoned.wait(self._pause):
+                    sys.exit()  # this thread
                 continue
             if reply.status_code < 500:
                 reply.raise_for_status()

@@ -46,6 +46,11 @@ def up(context: click.Context, names: tuple[str, ...]) -> None:
     process that is started again when it dies. SIGTERM or Ctrl-C ends them all, a second Ctrl-C
     at once.
     """
+    with wiring.ended_by_interrupts():
+        _up(context, names)
+
+
+def _up(context: click.Context, names: tuple[str, ...]) -> None:
     from trivet import settings
     from trivet.up.board import claimed
     from trivet.up.plan import planned
