@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from backend.estimates import Estimates, Usual
 from backend.rides import Estimate
@@ -34,8 +33,7 @@ def ask(
     url: str, times: int = 1, deadline: float = 20.0, facts: dict[str, Any] = FACTS
 ) -> list[tuple[Estimate, Estimate]]:
     async def asking() -> list[tuple[Estimate, Estimate]]:
-        async with httpx.AsyncClient(base_url=url, timeout=deadline) as client:
-            estimates = Estimates(client, USUAL, deadline)
+        async with Estimates(url, USUAL, deadline) as estimates:
             return [await estimates.of("ride-0001", facts) for _ in range(times)]
 
     return asyncio.run(asking())
