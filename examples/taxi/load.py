@@ -151,7 +151,7 @@ async def load(
 
 def _count(results: databases.Connection, view: str, prefix: str) -> tuple[int, int]:
     found = results.rows(COUNT.format(view=view), some=f"{prefix}-%").to_pylist()[0]
-    return found["n"], found["m"]
+    return found["n"], found["rides"]
 
 
 def told(outcome: Outcome) -> str:
