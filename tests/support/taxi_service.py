@@ -24,8 +24,8 @@ class Service:
 
     Attributes:
         url: Its address.
-        manner: What it does with each model's next requests, then with all others: ``good``, ``hangs``,
-            ``fails``, ``refuses``, ``nan``, ``huge``, ``garbage`` or ``lacks``.
+        manner: What it does with each model's next requests, then with all others: ``good``,
+            ``hangs``, ``fails``, ``refuses``, ``nan``, ``huge``, ``garbage`` or ``lacks``.
         asked: The bodies of the requests, in order.
     """
 
