@@ -15,7 +15,7 @@ import asyncio
 import json
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from fleet import TOKEN, Fleet, drive, session, trips_of
 from rides import between, month, read
 
 from trivet import brokers, databases
+from trivet.brokers.base import Broker
+from trivet.errors import BrokerError
 from trivet.settings import Project, load_project
 
 HERE = Path(__file__).parent
@@ -106,13 +108,16 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        with closing(
-            brokers.connect(self._project.broker.url, self._project.file.parent)
-        ) as broker:
+        project = self._project
+        with closing(brokers.connect(project.broker.url, project.file.parent)) as broker:
             while not self._over.wait(LOOK):
-                for group, topic in GROUPS.items():
-                    behind = sum(lag.events for lag in broker.lag(topic, group))
-                    self.behind[group] = max(self.behind[group], behind)
+                with suppress(BrokerError):  # it may be away for a while
+                    self._look(broker)
+
+    def _look(self, broker: Broker) -> None:
+        for group, topic in GROUPS.items():
+            behind = sum(lag.events for lag in broker.lag(topic, group))
+            self.behind[group] = max(self.behind[group], behind)
 
 
 async def load(
