@@ -24,8 +24,9 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.demo: $(VENV)/.made pyproject.toml requirements.lock
-	$(PIP) --constraint requirements.lock --editable '.[lightgbm,service,dashboard,actions]'
+$(VENV)/.demo: $(VENV)/.made pyproject.toml requirements.lock examples/taxi/requirements.txt
+	$(PIP) --constraint requirements.lock --requirement examples/taxi/requirements.txt \
+	    --editable '.[lightgbm,service,dashboard,actions]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml requirements.lock

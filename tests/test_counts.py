@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from support.service_server import counted
 from trivet import counts as module
-from trivet.counts import LARGEST, Board, Counts, Help, retire, summed
+from trivet.counts import LARGEST, Board, Counts, CountsFolder, Help, retire, summed
 
 HELP: Help = {
     "rejects": ("counter", "Rejects."),
@@ -90,3 +91,16 @@ def test_of_an_info_the_largest_counts(tmp_path: Path) -> None:
     for number, value in ((1, 1.0), (2, 0.0)):
         Counts(HELP, tmp_path, number).gauge("model_info", value, version="1")
     assert list(summed(tmp_path, HELP).values()) == [[1.0]]
+
+
+def test_the_folder_of_the_counts_is_on_no_disk_where_there_is_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IN_MEMORY", tmp_path)
+    with CountsFolder() as folder:
+        assert folder.parent == tmp_path
+        Board(folder, 1)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(module, "IN_MEMORY", tmp_path / "none")
+    with CountsFolder() as folder:
+        assert folder.parent == Path(tempfile.gettempdir())

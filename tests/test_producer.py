@@ -54,6 +54,19 @@ def test_events_arrive_in_order_as_cloudevents(place: Place) -> None:
     broker.close()
 
 
+def test_a_topic_is_created_once(place: Place) -> None:
+    topic = f"{place.new_topic()}-more"
+    with trivet.Producer(place.url, source="/taxi") as producer:
+        producer.create_topic(topic, 3)
+        producer.create_topic(topic, 2)
+        producer.send(topic, "k", {"n": 1})
+    with pytest.raises(BrokerError, match="closed"):
+        producer.create_topic(topic)
+    broker = connect(place.url)
+    assert broker.topics()[topic] == 3
+    broker.close()
+
+
 def test_plain_json_is_sent_as_it_is(place: Place) -> None:
     topic = place.new_topic()
     with trivet.Producer(place.url, format="json") as producer:

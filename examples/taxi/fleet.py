@@ -14,18 +14,20 @@ import argparse
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 import pyarrow as pa
 from rides import DATA, between, month, read
 
 TOKEN = Path(__file__).parent / "data" / "fleet.token"
 _TRIES = 60
 _PAUSE = 0.5
+_LONGEST = 10.0
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Tally:
         ended: Rides whose end was acknowledged.
         retries: Requests that had to be repeated.
         lost: Requests given up.
+        versions: By version of the duration model, the first estimates that were its.
         seconds: How long each request's answer took.
     """
 
@@ -46,30 +49,33 @@ class Tally:
     ended: int = 0
     retries: int = 0
     lost: int = 0
+    versions: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
 
     def at(self, share: float) -> float:
-        """Return the quantile of the answers' times, in milliseconds."""
+        """Return the quantile of the answers' times."""
         times = sorted(self.seconds) or [0.0]
-        return 1000 * times[min(len(times) - 1, int(share * len(times)))]
+        return times[min(len(times) - 1, int(share * len(times)))]
 
     def told(self) -> dict[str, Any]:
         """Return the figures."""
-        told = asdict(self)
-        del told["seconds"]
-        return {**told, "p50_ms": round(self.at(0.5), 1), "p99_ms": round(self.at(0.99), 1)}
+        told = {name: value for name, value in vars(self).items() if name != "seconds"}
+        p50, p99 = (round(1000 * self.at(share), 1) for share in (0.5, 0.99))
+        return {**told, "p50_ms": p50, "p99_ms": p99}
 
 
 class Fleet:
     """Requests and ends rides.
 
     Args:
-        client: Knows the backend's address and the fleet's token.
+        client: Knows the fleet's token.
+        backend: The backend's address.
         prefix: Before a trip's number, it is the ride's id.
     """
 
-    def __init__(self, client: httpx.AsyncClient, prefix: str = "trip") -> None:
+    def __init__(self, client: aiohttp.ClientSession, backend: str, prefix: str = "trip") -> None:
         self._client = client
+        self._backend = backend
         self._prefix = prefix
         self.tally = Tally()
 
@@ -97,6 +103,7 @@ class Fleet:
         self.tally.requested += 1
         sources = (answer["duration"]["source"], answer["fare"]["source"])
         self.tally.fallbacks += "fallback" in sources
+        self.tally.versions[answer["duration"]["version"]] += 1
         return True
 
     async def end(self, trip: dict[str, Any]) -> None:
@@ -115,11 +122,11 @@ class Fleet:
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
         for _ in range(_TRIES):
             try:
-                reply = await self._client.post(path, json=body)
-                if reply.status_code < 500:
-                    reply.raise_for_status()
-                    return dict(reply.json())
-            except httpx.TransportError:
+                async with self._client.post(self._backend + path, json=body) as reply:
+                    if reply.status < 500:
+                        reply.raise_for_status()
+                        return dict(await reply.json())
+            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
                 pass
             self.tally.retries += 1
             await asyncio.sleep(_PAUSE)
@@ -170,6 +177,13 @@ def trips_of(rides: pa.RecordBatch, count: int) -> Iterator[dict[str, Any]]:
                 yield trip
 
 
+def session(token: str) -> aiohttp.ClientSession:
+    """Return a client with the fleet's token."""
+    return aiohttp.ClientSession(
+        headers={"authorization": f"Bearer {token}"}, timeout=aiohttp.ClientTimeout(_LONGEST)
+    )
+
+
 async def main() -> int:
     """Run the script."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -184,12 +198,8 @@ async def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     chosen = parser.parse_args()
     rides = between(read(DATA), chosen.first, chosen.until)
-    headers = {"authorization": f"Bearer {chosen.token.read_text(encoding='ascii').strip()}"}
-    limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
-    async with httpx.AsyncClient(
-        base_url=chosen.backend, headers=headers, timeout=10.0, limits=limits
-    ) as client:
-        fleet = Fleet(client, chosen.prefix)
+    async with session(chosen.token.read_text(encoding="ascii").strip()) as client:
+        fleet = Fleet(client, chosen.backend, chosen.prefix)
         await drive(fleet, trips_of(rides, chosen.rides), chosen.speed, chosen.rate)
     tally = fleet.tally
     if chosen.json:
@@ -198,7 +208,7 @@ async def main() -> int:
         print(
             f"{tally.requested:,} rides, {tally.ended:,} ended, {tally.fallbacks:,} with a "
             f"fallback, {tally.retries:,} requests repeated, {tally.lost:,} given up; "
-            f"answered in {tally.at(0.5):.0f} ms (p50), {tally.at(0.99):.0f} ms (p99)"
+            f"answered in {1000 * tally.at(0.5):.0f} ms (p50), {1000 * tally.at(0.99):.0f} ms (p99)"
         )
     return 1 if tally.lost else 0
 

@@ -12,10 +12,10 @@ import argparse
 import time
 from pathlib import Path
 
-import msgspec
-from backend.events import Sender
 from fleet import trips_of
 from rides import DATA, between, month, read
+
+import trivet
 
 HERE = Path(__file__).parent
 TOPIC, TYPE, SOURCE = "rides", "ride.requested", "/taxi/replay"
@@ -33,7 +33,8 @@ def main() -> None:
     chosen = parser.parse_args()
     rides = between(read(DATA), chosen.first, month("2020-07"))
     start, first = time.monotonic(), None
-    with Sender(chosen.broker, TOPIC, SOURCE) as sender:
+    with trivet.Producer(chosen.broker, SOURCE) as producer:
+        producer.create_topic(TOPIC)
         for trip in trips_of(rides, chosen.rides):
             first = first or trip["pickup_at"]
             if chosen.speed:
@@ -48,8 +49,7 @@ def main() -> None:
                 "passengers": min(max(trip["passengers"], 1), 6),
                 "card": bool(trip["card"]),
             }
-            sender.send(ride_id, msgspec.json.encode(data), ride_id, TYPE, trip["pickup_at"])
-        sender.flush()
+            producer.send(TOPIC, ride_id, data, type=TYPE, id=ride_id, time=trip["pickup_at"])
     seconds = time.monotonic() - start
     print(f"{chosen.rides:,} events in {seconds:.1f} s")
 

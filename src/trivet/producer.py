@@ -111,6 +111,21 @@ class Producer:
             self._appender.append(topic, place_of, value, headers, failed)
         return identity
 
+    def create_topic(self, topic: str, partitions: int = 1) -> None:
+        """Create a topic; nothing happens if it is there.
+
+        Args:
+            topic: Its name.
+            partitions: Events of one key are in one partition; so many consumers share the work.
+
+        Raises:
+            BrokerError: The broker takes no such name or number, or the producer is closed.
+            BrokerUnavailable: The broker cannot be reached.
+        """
+        with self._lock:
+            self._check_open()
+            self._broker.create(topic, partitions)
+
     def flush(self, seconds: float = 30.0) -> None:
         """Wait until every event sent before is durable.
 

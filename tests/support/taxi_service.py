@@ -24,8 +24,8 @@ class Service:
 
     Attributes:
         url: Its address.
-        manner: What it does with the next requests, then with all others: ``good``, ``hangs``,
-            ``fails``, ``refuses``, ``nan``, ``huge``, ``garbage`` or ``lacks``.
+        manner: What it does with each model's next requests, then with all others: ``good``,
+            ``hangs``, ``fails``, ``refuses``, ``nan``, ``huge``, ``garbage`` or ``lacks``.
         asked: The bodies of the requests, in order.
     """
 
@@ -36,7 +36,8 @@ class Service:
     async def answer(self, request: Request) -> Response:
         model = request.path_params["model"]
         self.asked.append({"model": model, **await request.json()})
-        manner = self.manner[0] if len(self.manner) == 1 else self.manner.pop(0)
+        times = sum(asked["model"] == model for asked in self.asked)
+        manner = self.manner[min(times, len(self.manner)) - 1]
         body = {"model": model, "version": "7", "prediction": ANSWERS[model]}
         if manner == "hangs":
             await asyncio.sleep(30)

@@ -2,87 +2,159 @@
 
 from __future__ import annotations
 
-import json
 import os
+import random
 import signal
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from support.taxi_app import Company, environment
-from taxi.test_taxi_journey import ready, up
+import psutil
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from support.browser import ARGUMENTS, CHROMIUM
+from support.kafka import KafkaServer
+from support.postgres import PostgresServer
+from support.taxi_app import Company, outcome_of
+from support.up_process import Up
 
 Until = Callable[[Callable[[], bool]], None]
-RIDES = 150
-KILLED = (
+SECONDS = 120_000
+OWN = (
     "backend",
-    "stream-tip",
-    "dashboard",
     "service",
-    "stream-final-cost",
-    "schedule",
+    "stream-tip",
     "stream-better-duration",
+    "stream-final-cost",
+    "dashboard",
+    "schedule",
 )
-STREAMS = ("tip", "better_duration", "final_cost")
+STREAMS = ("better_duration", "tip", "final_cost")
 
 
-def pid_of(company: Company, name: str) -> int:
-    done = subprocess.run(
-        [sys.executable, "-m", "trivet", "status", "--json"],
-        cwd=company.folder,
-        env=environment(),
-        capture_output=True,
-        check=False,
-    )
-    processes = json.loads(done.stdout)["processes"]
-    return next(int(each["pid"]) for each in processes if each["name"] == name)
+def kill(up: Up, name: str, draw: random.Random) -> None:
+    """Kill a part: the process itself, or one of its workers."""
+    pid = up.state(name).pid
+    assert pid is not None
+    workers = [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    os.kill(draw.choice([pid, *workers]), signal.SIGKILL)
+
+
+@contextmanager
+def open_page(company: Company) -> Iterator[Page | None]:
+    """Give the page as a passenger has it open all the while, if there is a browser."""
+    if CHROMIUM is None:
+        yield None
+        return
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page()
+        page.goto(company.backend)
+        expect(page.locator("#link")).to_have_attribute("data-state", "live", timeout=SECONDS)
+        yield page
+        browser.close()
+
+
+def journey(page: Page) -> None:
+    """Have the page that was open all the while take a ride."""
+    expect(page.locator("#link")).to_have_attribute("data-state", "live", timeout=SECONDS)
+    page.locator("#pickup").select_option("230")
+    page.locator("#dropoff").select_option("132")
+    page.locator("#request").click()
+    expect(page.locator(".ride .later.here")).to_have_count(3, timeout=SECONDS)
+
+
+def chaos(
+    company: Company,
+    until: Until,
+    *,
+    rate: float,
+    seconds: float,
+    turns: int,
+    seed: int,
+    others: Mapping[str, Callable[[], None]],
+) -> None:
+    """Kill each part in random turn while rides go on, then count.
+
+    Args:
+        company: The company.
+        until: Waits.
+        rate: Rides a second.
+        seconds: For so long.
+        turns: How often each part is killed.
+        seed: Of the turns.
+        others: What is killed beside the project's own processes, and started again.
+    """
+    draw = random.Random(seed)
+    rides = round(rate * seconds)
+    with Up(company.project, until) as up:
+        up.wait_ready()
+        with open_page(company) as page, company.loading(rate, seconds) as load:
+            with closing(sqlite3.connect(company.folder / "data" / "rides.db", timeout=60)) as app:
+
+                def reached(table: str, rows: float) -> bool:
+                    return bool(app.execute(f"SELECT count(*) FROM {table}").fetchone()[0] >= rows)
+
+                parts = [*OWN, *others]
+                for turn in range(turns):
+                    draw.shuffle(parts)
+                    for place, name in enumerate(parts):
+                        share = (1 + turn * len(parts) + place) / (2 + turns * len(parts))
+                        until(partial(reached, "rides", share * rides))
+                        kill(up, name, draw) if name in OWN else others[name]()
+                        up.wait_ready()
+                outcome = outcome_of(load)
+                assert (outcome["rides"], outcome["ended"], outcome["lost"]) == (rides, rides, 0)
+                for view in STREAMS:
+                    assert outcome["predictions"][view] == [rides, rides], outcome
+                for view in ("service_trip_duration", "service_fare"):
+                    logged, asked = outcome["predictions"][view]
+                    assert logged == asked <= rides
+                until(partial(reached, "answers", 3 * rides))
+                assert reached("rides", rides)
+            if page is not None:
+                journey(page)
+        assert up.stop() == 0
 
 
 def test_rides_go_on_while_parts_are_killed(
     tmp_path: Path, quick_models: Path, until: Until
 ) -> None:
     company = Company(tmp_path / "taxi", quick_models)
-    words = [sys.executable, "fleet.py", "--rides", str(RIDES), "--rate", "15", "--json"]
-    with up(company):
-        until(lambda: ready(company))
-        fleet = subprocess.Popen(
-            [*words, "--backend", company.backend],
-            cwd=company.folder,
-            env=environment(),
-            stdout=subprocess.PIPE,
-        )
-        with closing(_connect(company)) as results:
-            for number, name in enumerate(KILLED):
-                until(partial(_reached, results, "rides.rides", 10 + 20 * number))
-                os.kill(pid_of(company, name), signal.SIGKILL)
-                until(lambda: ready(company))
-            told, _ = fleet.communicate(timeout=120)
-            tally: dict[str, Any] = json.loads(told)
-            assert fleet.returncode == 0
-            assert (tally["requested"], tally["ended"], tally["lost"]) == (RIDES, RIDES, 0)
-            for view in STREAMS:
-                until(partial(_reached, results, view, RIDES))
-                assert _count(results, view) == (RIDES, RIDES)
-            until(lambda: _count(results, "rides.answers")[0] == 3 * RIDES)
-            assert _count(results, "rides.rides") == (RIDES, RIDES)
+    chaos(company, until, rate=15, seconds=12, turns=1, seed=8, others={})
 
 
-def _connect(company: Company) -> sqlite3.Connection:
-    results = sqlite3.connect(company.folder / "data" / "results.db", timeout=60)
-    results.execute("ATTACH ? AS rides", (str(company.folder / "data" / "rides.db"),))
-    return results
+@pytest.fixture
+def patiently(until: Callable[..., None]) -> Until:
+    """Wait longer: so much waits for so little machine."""
+    return lambda condition: until(condition, 300.0)
 
 
-def _count(results: sqlite3.Connection, table: str) -> tuple[int, int]:
-    query = f"SELECT count(*), count(DISTINCT ride_id) FROM {table}"
-    rows, rides = results.execute(query).fetchone()
-    return rows, rides
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_rides_go_on_for_long(
+    tmp_path: Path, quick_models: Path, patiently: Until, seed: int
+) -> None:
+    company = Company(tmp_path / "taxi", quick_models)
+    chaos(company, patiently, rate=60, seconds=180, turns=3, seed=seed, others={})
 
 
-def _reached(results: sqlite3.Connection, table: str, rows: int) -> bool:
-    return _count(results, table)[0] >= rows
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_rides_go_on_while_servers_are_killed(
+    tmp_path: Path,
+    quick_models: Path,
+    patiently: Until,
+    own_kafka: KafkaServer,
+    own_postgres: Callable[[], PostgresServer],
+) -> None:
+    postgres = own_postgres()
+    results = postgres.new_database()
+    company = Company(tmp_path / "taxi", quick_models, own_kafka.url, results)
+    others: dict[str, Callable[[], None]]
+    others = {"broker": own_kafka.restart, "results": postgres.restart}
+    chaos(company, patiently, rate=30, seconds=180, turns=2, seed=3, others=others)

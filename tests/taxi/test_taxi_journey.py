@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
-import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from support.browser import ARGUMENTS, CHROMIUM
-from support.taxi_app import Company, environment
+from support.taxi_app import Company
+from support.up_process import Up
 
 Until = Callable[[Callable[[], bool]], None]
 SECONDS = 60_000
-
-
-@contextmanager
-def up(company: Company) -> Iterator[None]:
-    """Run everything of the project."""
-    command = [sys.executable, "-m", "trivet", "--log", "json"]
-    with (company.folder / "up.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "up"], cwd=company.folder, env=environment(), stdout=log, stderr=log
-        )
-        try:
-            yield
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(120) == 0
-
-
-def ready(company: Company) -> bool:
-    done = subprocess.run(
-        [sys.executable, "-m", "trivet", "status", "--json"],
-        cwd=company.folder,
-        env=environment(),
-        capture_output=True,
-        check=False,
-    )
-    return bool(json.loads(done.stdout)["ready"])
 
 
 @pytest.fixture
@@ -73,8 +44,8 @@ def test_a_ride_from_the_request_to_the_dashboard(
     tmp_path: Path, quick_models: Path, browser: Browser, until: Until
 ) -> None:
     company = Company(tmp_path / "taxi", quick_models)
-    with up(company):
-        until(lambda: ready(company))
+    with Up(company.folder, until) as up:
+        up.wait_ready()
         page, complaints = opened(browser, company)
         page.locator('[data-zone="230"]').click()
         page.locator('[data-zone="132"]').click()

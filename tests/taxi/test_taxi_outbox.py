@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from backend.events import Sender
 from backend.live import Live
 from backend.news import News
 from backend.outbox import TOPIC, Outbox
@@ -19,7 +18,7 @@ from backend.rides import Estimate, Ride
 from backend.storage import Database
 
 from support.taxi_app import Company
-from trivet import brokers
+from trivet import Producer, brokers
 from trivet.events import CloudEvents
 
 Until = Callable[[Callable[[], bool]], None]
@@ -155,17 +154,14 @@ def test_the_answers_are_kept_and_told(tmp_path: Path, until: Until) -> None:
         finally:
             await asyncio.to_thread(news.stop)
 
-    broker = brokers.connect(url)
-    broker.create("answers")
-    broker.close()
     tip = {"ride_id": "ride-0001", "tip": 2.0, "tip_low": 1.0, "tip_high": 3.0}
     other = {**tip, "ride_id": "ride-0002"}
-    with Sender(url, "answers", "/trivet/tip") as sender:
+    with Producer(url, "/trivet/tip") as producer:
+        said: list[tuple[str, dict[str, Any]]]
         said = [("a", tip), ("a", tip), ("b", {"tip": "none"}), ("c", {**tip, "ride_id": "x"})]
         for name, data in [*said, ("d", other)]:
             moment = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
-            sender.send("key", json.dumps(data).encode(), name, "trivet.prediction", moment)
-        sender.flush()
+            producer.send("answers", "key", data, type="trivet.prediction", id=name, time=moment)
     try:
         told = asyncio.run(following())
         assert [b'"ride-0001"' in told[0], b'"ride-0002"' in told[1]] == [True, True]

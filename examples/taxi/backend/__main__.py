@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +14,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import FrameType
 
-import httpx
 import uvicorn
 
 from backend.app import Rules, Taxi, application
@@ -27,12 +25,9 @@ from backend.sessions import Sessions, keep_secret
 from backend.storage import Database
 
 DATA = Path(__file__).parents[1] / "data"
-_CONNECTIONS = 32
 
-# The HTTP client looks for this library several times a request; looking for one that is not
-# installed means searching the disk each time, longer than the request itself takes.
-if importlib.util.find_spec("sniffio") is None:
-    sys.modules["sniffio"] = None  # type: ignore[assignment]
+_SWITCH_SECONDS = 0.001
+"""How long the threads that write may keep the one that answers from its next step."""
 
 
 def arguments() -> argparse.Namespace:
@@ -51,21 +46,15 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Run until stopped."""
     chosen = arguments()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     outbox = Outbox(chosen.broker)
     database = Database(chosen.data / "rides.db", outbox.wake)
-    client = httpx.AsyncClient(
-        base_url=chosen.service,
-        timeout=httpx.Timeout(chosen.deadline),
-        limits=httpx.Limits(
-            max_connections=_CONNECTIONS,
-            max_keepalive_connections=_CONNECTIONS,
-            keepalive_expiry=30,
-        ),
-    )
+    usual = Usual.read(chosen.data / "usual.json")
+    estimates = Estimates(chosen.service, usual, chosen.deadline)
     live = Live()
     taxi = Taxi(
         database,
-        Estimates(client, Usual.read(chosen.data / "usual.json"), chosen.deadline),
+        estimates,
         live,
         Sessions(keep_secret(chosen.data / "session.secret").encode()),
         keep_secret(chosen.data / "fleet.token"),
@@ -75,7 +64,7 @@ def main() -> None:
 
     @asynccontextmanager
     async def calling() -> AsyncIterator[None]:
-        async with client:
+        async with estimates:
             yield
 
     @asynccontextmanager

@@ -22,7 +22,7 @@ from backend.estimates import Estimates
 from backend.limits import Limiter
 from backend.live import Live, TooMany
 from backend.page import Page
-from backend.rides import End, Refused, Request, Ride, new_id, text_of
+from backend.rides import End, Ended, Refused, Request, Ride, new_id, text_of
 from backend.sessions import COOKIE, FLEET, Sessions
 from backend.storage import Database, end_of
 
@@ -33,6 +33,7 @@ _MOST = 4096
 _UNDER_WAY = 100
 """So many requests are worked on at once."""
 _YEAR = 365 * 86_400
+_NO_RIDE = "you have no such ride"
 _PROTECTION = [
     (
         b"content-security-policy",
@@ -176,7 +177,7 @@ class Taxi:
         event = msgspec.json.encode(ride.event()).decode()
         kept, new = await self._database.add(ride, event)
         if new:
-            self._live.tell(user, kept.told())
+            self._live.tell(kept)
         location = {"location": f"/api/rides/{kept.ride_id}"}
         return _json(kept.told(), 201 if new else 200, location)
 
@@ -186,24 +187,30 @@ class Taxi:
         return _json([ride.told() for ride in rides])
 
     async def ride(self, call: Call) -> Response:
-        """One of a user's own rides."""
-        return _json((await self._own(call)).told())
+        """One of a user's own rides; another user's is as good as none."""
+        user = self._user(call)
+        ride = await self._database.ride(call.path_params["ride_id"])
+        if ride is None or ride.user_id != user:
+            raise Refused(404, _NO_RIDE)
+        return _json(ride.told())
 
     async def end(self, call: Call) -> Response:
         """End a ride: its passenger arrives, or the fleet's meter says how it was."""
-        ride = await self._own(call)
+        user = self._user(call)
         end = await _body(call, End)
         meter = (end.duration_minutes, end.fare, end.total)
-        if self._user(call) != FLEET and meter != (None, None, None):
+        if user != FLEET and meter != (None, None, None):
             raise Refused(403, "the meter is read by the fleet; send the tip only")
-        now = self._rules.now()
-        elapsed = (now - dt.datetime.fromisoformat(ride.pickup_at)).total_seconds() / 60
-        ended = end_of(
-            end, text_of(now), max(elapsed, 0.0) * self._rules.time_lapse, ride.payment == "card"
-        )
-        event = {"ride_id": ride.ride_id, **msgspec.to_builtins(ended)}
-        told = await self._database.end(ride, ended, msgspec.json.encode(event).decode())
-        self._live.tell(told.user_id, told.told())
+        now, lapse = self._rules.now(), self._rules.time_lapse
+
+        def ended(ride: Ride) -> Ended:
+            elapsed = (now - dt.datetime.fromisoformat(ride.pickup_at)).total_seconds() / 60
+            return end_of(end, text_of(now), max(elapsed, 0.0) * lapse, ride.payment == "card")
+
+        told = await self._database.end(call.path_params["ride_id"], user, ended)
+        if told is None:
+            raise Refused(404, _NO_RIDE)
+        self._live.tell(told)
         return _json(told.told())
 
     async def events(self, call: Call) -> Response:
@@ -240,14 +247,6 @@ class Taxi:
         if user is None:
             raise Refused(401, "open the page first: it gives the cookie that is missing")
         return user
-
-    async def _own(self, call: Call) -> Ride:
-        """Return the ride of the address; another user's is as good as none."""
-        user = self._user(call)
-        ride = await self._database.ride(call.path_params["ride_id"])
-        if ride is None or ride.user_id != user:
-            raise Refused(404, "you have no such ride")
-        return ride
 
     @staticmethod
     def _take(limit: Limiter, who: str, what: str) -> None:

@@ -11,9 +11,10 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-import httpx
+import aiohttp
 import msgspec
 
 from backend.rides import Estimate
@@ -21,6 +22,7 @@ from backend.rides import Estimate
 DURATION, FARE = ("trip-duration", "duration_minutes"), ("fare", "fare")
 _SANE = {"duration_minutes": (0.0, 240.0), "fare": (0.0, 1000.0)}
 _TRIES = 2
+_CONNECTIONS, _KEPT = 32, 30.0
 _FAILURES, _PAUSE = 5, 1.0
 
 
@@ -61,10 +63,10 @@ class Wrong(Exception):
 
 
 class Estimates:
-    """Asks the service.
+    """Asks the service; a context manager that keeps the connections.
 
     Args:
-        client: Keeps the connections; its base url is the service's.
+        service: Its address.
         usual: What is told when the service does not answer.
         deadline: Seconds that a passenger may be kept waiting.
         clock: Tells the time in seconds.
@@ -72,17 +74,33 @@ class Estimates:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        service: str,
         usual: Usual,
         deadline: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
+        self._service = service
         self._usual = usual
         self._deadline = deadline
         self._clock = clock
         self._failures = 0
         self._closed_until = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEPT),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"content-type": "application/json"},
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.close()
 
     async def of(self, ride_id: str, facts: Mapping[str, Any]) -> tuple[Estimate, Estimate]:
         """Return the duration in minutes and the fare in $."""
@@ -99,7 +117,7 @@ class Estimates:
     ) -> Estimate:
         try:
             return await self._asked(model, output, ride_id, body, until)
-        except (httpx.HTTPError, TimeoutError, Wrong) as error:
+        except (aiohttp.ClientError, TimeoutError, Wrong) as error:
             return Estimate(usual, "fallback", reason=_said(error))
 
     async def _asked(
@@ -114,13 +132,13 @@ class Estimates:
                 try:
                     async with asyncio.timeout(seconds):
                         estimate = await self._call(model, output, ride_id, body, seconds)
-                except (httpx.TransportError, TimeoutError, Wrong):
+                except (aiohttp.ClientError, TimeoutError, Wrong):
                     if not left or self._clock() >= until:
                         raise
                 else:
                     self._failures = 0
                     return estimate
-        except (httpx.HTTPError, TimeoutError, Wrong):
+        except (aiohttp.ClientError, TimeoutError, Wrong):
             self._failures += 1
             if self._failures >= _FAILURES:
                 self._closed_until = self._clock() + _PAUSE
@@ -130,19 +148,14 @@ class Estimates:
     async def _call(
         self, model: str, output: str, ride_id: str, body: bytes, seconds: float
     ) -> Estimate:
-        reply = await self._client.post(
-            f"/predict/{model}",
-            content=body,
-            headers={
-                "content-type": "application/json",
-                "x-request-id": ride_id,
-                "x-request-timeout": f"{seconds:.3f}",
-            },
-        )
-        if reply.status_code != 200:
-            raise Wrong(f"answered {reply.status_code}")
+        headers = {"x-request-id": ride_id, "x-request-timeout": f"{seconds:.3f}"}
+        url = f"{self._service}/predict/{model}"
+        async with self._client.post(url, data=body, headers=headers) as reply:
+            content = await reply.read()
+        if reply.status != 200:
+            raise Wrong(f"answered {reply.status}")
         try:
-            told = msgspec.json.decode(reply.content)
+            told = msgspec.json.decode(content)
             value, version = float(told["prediction"][output]), str(told["version"])
         except (msgspec.DecodeError, KeyError, TypeError, ValueError):
             raise Wrong("answered something else than a prediction") from None
@@ -156,5 +169,5 @@ def _said(error: Exception) -> str:
     """Say in a few words why there is no prediction."""
     if isinstance(error, Wrong):
         return f"the service {error}"
-    slow = isinstance(error, TimeoutError | httpx.TimeoutException)
+    slow = isinstance(error, TimeoutError)
     return "the service was too slow" if slow else "the service is down"

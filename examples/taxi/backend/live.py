@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from backend.rides import Ride
+
 _STREAMS = 6
 _BEHIND = 200
 
@@ -25,17 +27,21 @@ class Live:
         self._pages: dict[str, set[asyncio.Queue[bytes | None]]] = defaultdict(set)
         self._closing = False
 
-    def tell(self, user: str, ride: dict[str, Any]) -> None:
+    def tell(self, ride: Ride) -> None:
         """Send a ride to its user's pages; a page that does not read is cut off, to start anew."""
-        for page in list(self._pages.get(user, ())):
+        if not self.watches(ride.user_id):
+            return
+        news = _event("ride", ride.told())
+        pages = self._pages[ride.user_id]
+        for page in list(pages):
             if page.qsize() >= _BEHIND:
-                self._pages[user].discard(page)
+                pages.discard(page)
                 page.put_nowait(None)
             else:
-                page.put_nowait(_event("ride", ride))
+                page.put_nowait(news)
 
     def watches(self, user: str) -> bool:
-        """Say whether a user has a page open."""
+        """Say whether a user has a page open; any thread may ask."""
         return bool(self._pages.get(user))
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ _STREAMS = "/trivet/"
 
 _log = logging.getLogger("taxi.news")
 _MOST = 1000
-_GATHER = 0.02
+_GATHER = 0.05
 _COMMIT_EVERY = 0.5
 _PAUSE = 1.0
 _read = CloudEvents().decode
@@ -84,8 +84,9 @@ class News:
             while not self._stopping.is_set():
                 fetched = member.poll(_MOST, 0.5)
                 answers = [answer for part in fetched for answer in _answers(part)]
-                for ride in self._database.answered(answers) if answers else ():
-                    loop.call_soon_threadsafe(self._live.tell, ride.user_id, ride.told())
+                if answers:
+                    for ride in self._database.answered(answers, self._live.watches):
+                        loop.call_soon_threadsafe(self._live.tell, ride)
                 offsets |= {part.partition: part.offsets[-1] + 1 for part in fetched}
                 if offsets and time.monotonic() - committed > _COMMIT_EVERY:
                     member.commit(offsets)

@@ -10,8 +10,8 @@ import datetime as dt
 import logging
 import threading
 
-from backend.events import Sender
 from backend.storage import Database
+from trivet import Producer
 from trivet.errors import TrivetError
 
 TOPIC = "rides"
@@ -19,7 +19,9 @@ SOURCE = "/taxi/backend"
 
 _log = logging.getLogger("taxi.outbox")
 _TOGETHER = 500
+_GATHER = 0.05
 _PAUSE, _LONGEST = 0.1, 5.0
+_FLUSH = 10.0
 
 
 class Outbox:
@@ -36,7 +38,7 @@ class Outbox:
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
-        """Say that there may be something to send."""
+        """Say that there is something to send."""
         self._queued.set()
 
     def start(self, database: Database) -> None:
@@ -55,24 +57,37 @@ class Outbox:
         pause = _PAUSE
         while not self._stopping.is_set():
             try:
-                with Sender(self._broker, TOPIC, SOURCE) as sender:
+                producer = Producer(self._broker, SOURCE)
+                try:
+                    producer.create_topic(TOPIC)
                     while not self._stopping.is_set():
-                        self._send(database, sender)
+                        self._send(database, producer)
                         pause = _PAUSE
+                finally:
+                    producer.close(0.0)
             except TrivetError as error:
                 _log.warning("events wait, next try in %.1f s: %s", pause, error)
                 self._stopping.wait(pause)
                 pause = min(2 * pause, _LONGEST)
 
-    def _send(self, database: Database, sender: Sender) -> None:
+    def _send(self, database: Database, producer: Producer) -> None:
         """Send what waits, or wait for something to send."""
         self._queued.clear()  # before the look: what is queued after it sets it again
         waiting = database.waiting(_TOGETHER)
         for event in waiting:
-            moment = dt.datetime.fromisoformat(event.time)
-            sender.send(event.ride_id, event.data.encode(), event.event_id, event.type, moment)
+            producer.send(
+                TOPIC,
+                event.ride_id,
+                event.data.encode(),
+                type=event.type,
+                id=event.event_id,
+                time=dt.datetime.fromisoformat(event.time),
+                subject=event.ride_id,
+            )
         if waiting:
-            sender.flush()
+            producer.flush(_FLUSH)
             database.sent(waiting[-1].number)
         else:
             self._queued.wait(1.0)
+        if len(waiting) < _TOGETHER:
+            self._stopping.wait(_GATHER)  # the next ones go together: the disk is waited for once

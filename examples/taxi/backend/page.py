@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from backend.zones import AREAS, ZONES
+from backend.zones import ZONES
 
 HERE = Path(__file__).parent
 OUTLINES = HERE.parent / "data" / "outlines.json"
@@ -38,7 +38,7 @@ class Page:
         files = sorted((HERE / "static").iterdir())
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         html = templates.get_template("page.html").render(
-            areas=AREAS,
+            zones=ZONES.values(),
             tile=TILE,
             gap=_GAP,
             width=_COLUMNS * TILE,

@@ -1,7 +1,8 @@
 """The backend's database: rides, what was told of them, and the outbox.
 
-One thread writes. What waits while it commits goes into the next transaction together, so a
-hundred rides a second cost a few writes to the disk, and each is on disk before it is answered.
+One thread writes. What comes within some milliseconds, or while it commits, goes into the next
+transaction together, so hundreds of rides a second cost a few writes to the disk, and each is on
+disk before it is answered.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -26,6 +28,7 @@ Work = Callable[[sqlite3.Connection], Any]
 _LAYOUT = Path(__file__).with_name("sql") / "layout.sql"
 _SHOWN = 20
 _TOGETHER = 500
+_GATHER = 0.008
 _BUSY = 30.0
 
 _RIDE = (
@@ -34,7 +37,19 @@ _RIDE = (
     "fare, fare_source, fare_version, fare_reason, "
     "ended_at, true_minutes, true_fare, true_tip, true_total FROM rides "
 )
-_ADD = f"INSERT INTO rides VALUES ({', '.join('?' * 16)}, NULL, NULL, NULL, NULL, NULL)"
+_ADD = (
+    f"INSERT INTO rides VALUES ({', '.join('?' * 16)}, NULL, NULL, NULL, NULL, NULL) "
+    "ON CONFLICT DO NOTHING"
+)
+_END = (
+    "UPDATE rides SET ended_at = ?, true_minutes = ?, true_fare = ?, true_tip = ?, true_total = ? "
+    "WHERE ride_id = ?"
+)
+_ANSWER = (
+    "INSERT INTO answers SELECT ride_id, ?2, ?3 FROM rides WHERE ride_id = ?1 "
+    "ON CONFLICT DO NOTHING"
+)
+_USER = "SELECT user_id FROM rides WHERE ride_id = ?"
 _FACTS = Ride.__struct_fields__[:8]
 _QUEUE = "INSERT INTO outbox (event_id, type, time, ride_id, data) VALUES (?, ?, ?, ?, ?)"
 
@@ -63,7 +78,7 @@ class Database:
 
     Args:
         path: The SQLite file; made if it is not there.
-        queued: Called, from the writing thread, after events were put into the outbox.
+        queued: Called, from any thread, after events were put into the outbox.
     """
 
     def __init__(self, path: Path, queued: Callable[[], None] = lambda: None) -> None:
@@ -91,15 +106,28 @@ class Database:
         Raises:
             Refused: Another user has a ride of this id.
         """
-        known = await asyncio.wrap_future(self.write(lambda db: _add(db, ride, event)))
-        if known is not None and known.user_id != ride.user_id:
+        known = await self._written(lambda db: _add(db, ride, event))
+        if known is None:
+            self._queued()
+            return ride, True
+        if known.user_id != ride.user_id:
             raise Refused(409, f"the id {ride.ride_id} is taken; choose another one")
-        return known or ride, known is None
+        return known, False
 
-    async def end(self, ride: Ride, ended: Ended, event: str) -> Ride:
-        """Keep how a ride ended, and its event; a ride ends once."""
-        told: Ride = await asyncio.wrap_future(self.write(lambda db: _end(db, ride, ended, event)))
-        return told
+    async def end(self, ride_id: str, user: str, end: Callable[[Ride], Ended]) -> Ride | None:
+        """Keep how a user's ride ended, and the event that says so; a ride ends once.
+
+        Args:
+            ride_id: The ride.
+            user: Whose it must be.
+            end: Says how it ended; called in the writing thread.
+
+        Returns:
+            The ride, or None if the user has no such ride.
+        """
+        ride = await self._written(lambda db: _end(db, ride_id, user, end))
+        self._queued()
+        return ride
 
     async def ride(self, ride_id: str) -> Ride | None:
         """Return a ride."""
@@ -121,18 +149,26 @@ class Database:
     def sent(self, number: int) -> None:
         """Take the events up to this one out of the outbox."""
         drop = "DELETE FROM outbox WHERE number <= ?"
-        self.write(lambda db: db.execute(drop, (number,))).result()
+        self._write(lambda db: db.execute(drop, (number,))).result()
 
-    def answered(self, answers: Sequence[Answer]) -> list[Ride]:
-        """Keep what the stream said; return the rides that it is news for."""
-        told: list[Ride] = self.write(lambda db: _answered(db, answers)).result()
-        return told
+    def answered(self, answers: Sequence[Answer], watches: Callable[[str], bool]) -> list[Ride]:
+        """Keep what the stream said; return the rides that it is news for, of users who watch."""
+        news = self._write(lambda db: _answered(db, answers)).result()
+        # Asked only now: who begins to watch before the commit is told, who does after it has read.
+        watched = [ride_id for ride_id, user in news.items() if watches(user)]
+        if not watched:
+            return []
+        where = f"WHERE ride_id IN ({', '.join('?' * len(watched))})"
+        return self._readers.submit(lambda: _rides(self._own.db, where, *watched)).result()
 
-    def write(self, work: Work) -> Future[Any]:
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Have something done in the next transaction."""
-        done: Future[Any] = Future()
+        done: Future[T] = Future()
         self._todo.put((work, done))
         return done
+
+    async def _written(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.wrap_future(self._write(work))
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         return await asyncio.wrap_future(self._readers.submit(lambda: work(self._own.db)))
@@ -155,6 +191,7 @@ class Database:
             last = False
             while not last:
                 batch = [self._todo.get()]
+                time.sleep(_GATHER)
                 while len(batch) < _TOGETHER and not self._todo.empty():
                     batch.append(self._todo.get())
                 last = None in batch
@@ -179,46 +216,40 @@ class Database:
             return
         for (_, done), result in zip(batch, results, strict=True):
             done.set_result(result)
-        self._queued()
 
 
 def _add(db: sqlite3.Connection, ride: Ride, event: str) -> Ride | None:
-    known = _first(_rides(db, "WHERE ride_id = ?", ride.ride_id))
-    if known is not None:
-        return known
+    """Add a ride and return None, or return the one that has its id."""
     values = msgspec.structs.astuple(ride)
     first = [part for e in (ride.duration, ride.fare) for part in msgspec.structs.astuple(e)]
-    db.execute(_ADD, (*values[:8], *first))
+    if not db.execute(_ADD, (*values[:8], *first)).rowcount:
+        return _rides(db, "WHERE ride_id = ?", ride.ride_id)[0]
     queued = (f"{ride.ride_id}-requested", "ride.requested", ride.requested_at, ride.ride_id, event)
     db.execute(_QUEUE, queued)
     return None
 
 
-def _end(db: sqlite3.Connection, ride: Ride, ended: Ended, event: str) -> Ride:
-    update = (
-        "UPDATE rides SET ended_at = ?, true_minutes = ?, true_fare = ?, true_tip = ?, "
-        "true_total = ? WHERE ride_id = ? AND ended_at IS NULL"
-    )
-    done = db.execute(update, (*msgspec.structs.astuple(ended), ride.ride_id))
-    if done.rowcount:
-        db.execute(_QUEUE, (f"{ride.ride_id}-ended", "ride.ended", ended.at, ride.ride_id, event))
-    return _rides(db, "WHERE ride_id = ?", ride.ride_id)[0]
+def _end(
+    db: sqlite3.Connection, ride_id: str, user: str, end: Callable[[Ride], Ended]
+) -> Ride | None:
+    ride = _first(_rides(db, "WHERE ride_id = ? AND user_id = ?", ride_id, user))
+    if ride is None or ride.ended is not None:
+        return ride
+    ended = end(ride)
+    db.execute(_END, (*msgspec.structs.astuple(ended), ride_id))
+    event = msgspec.json.encode({"ride_id": ride_id, **msgspec.to_builtins(ended)}).decode()
+    db.execute(_QUEUE, (f"{ride_id}-ended", "ride.ended", ended.at, ride_id, event))
+    return msgspec.structs.replace(ride, ended=ended)
 
 
-def _answered(db: sqlite3.Connection, answers: Sequence[Answer]) -> list[Ride]:
-    insert = (
-        "INSERT INTO answers SELECT ride_id, ?2, ?3 FROM rides WHERE ride_id = ?1 "
-        "ON CONFLICT DO NOTHING"
-    )
-    news = [
-        said.ride_id
-        for said in answers
-        if db.execute(
-            insert, (said.ride_id, said.kind, msgspec.json.encode(said.answer).decode())
-        ).rowcount
-    ]
-    marks = ", ".join("?" * len(set(news)))
-    return _rides(db, f"WHERE ride_id IN ({marks})", *dict.fromkeys(news)) if news else []
+def _answered(db: sqlite3.Connection, answers: Sequence[Answer]) -> dict[str, str]:
+    """Keep answers; return the rides that are told something new, and whose they are."""
+    news: dict[str, str] = {}
+    for said in answers:
+        answer = msgspec.json.encode(said.answer).decode()
+        if db.execute(_ANSWER, (said.ride_id, said.kind, answer)).rowcount:
+            news[said.ride_id] = db.execute(_USER, (said.ride_id,)).fetchone()[0]
+    return news
 
 
 def _rides(db: sqlite3.Connection, where: str, *values: Any) -> list[Ride]:

@@ -176,7 +176,7 @@ class Connection:
 
     def described(self, query: str, parameters: Parameters) -> pa.Schema:
         """Return a query's columns without reading its rows; of type null where it is unknown."""
-        self._refuse_unknown(query, parameters)
+        self._refuse_unknown(names_in(query), parameters)
         empty = f"SELECT * FROM (\n{bare(query)}\n) AS q LIMIT 0"  # noqa: S608 - the user's own
         found = self.rows(empty, **self._bound(query, parameters)).schema
         if self.dialect.name == "sqlite":  # a column of no row has the driver's favourite type
@@ -202,7 +202,7 @@ class Connection:
             QueryError: The database refuses the query.
             TransientError: The connection was lost.
         """
-        self._refuse_unknown(query, parameters)
+        self._refuse_unknown(names_in(query), parameters)
         known = self._bound(query, parameters)
         with self._reader(bare(query), known, schema) as (batches, finish):
             for batch in _rechunked(batches):
@@ -253,8 +253,8 @@ class Connection:
     def _statement(
         self, sql: str, parameters: Parameters, what: str = "", *, each: bool = False
     ) -> Iterator[Any]:
-        self._refuse_unknown(sql, parameters)
         text, names = numbered(sql)
+        self._refuse_unknown(names, parameters)
         with self._open_statement(what or sql) as statement:
             with self._named_failures(what or sql):
                 statement.set_sql_query(text)
@@ -282,8 +282,8 @@ class Connection:
     def _named_failures(self, what: str) -> AbstractContextManager[None]:
         return translated(what, self.url)
 
-    def _refuse_unknown(self, sql: str, parameters: Parameters) -> None:
-        unknown = [name for name in names_in(sql) if name not in parameters]
+    def _refuse_unknown(self, names: Sequence[str], parameters: Parameters) -> None:
+        unknown = [name for name in names if name not in parameters]
         if unknown:
             raise QueryError(
                 f"unknown parameter ${unknown[0]}; "

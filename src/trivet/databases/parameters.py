@@ -37,10 +37,13 @@ def replaced(sql: str, by: Callable[[str], str]) -> str:
     return _TOKENS.sub(one, sql)
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=256)
 def numbered(sql: str) -> tuple[str, tuple[str, ...]]:
-    """Return the text with ``$1``, ``$2``, … in place of names, and the names in that order."""
-    names = names_in(sql)
+    """Return the text with ``$1``, ``$2``, … in place of names, and the names in that order.
+
+    A host runs the same few statements all day long: each is read once.
+    """
+    names = tuple(names_in(sql))
     return replaced(sql, lambda name: f"${names.index(name) + 1}"), names
 
 
