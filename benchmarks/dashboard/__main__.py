@@ -33,6 +33,12 @@ PAGES = (
     "/deployments/service-duration",
     "/deployments/service-duration?range=all",
     "/runs",
+    "/runs/50",
+    "/quality",
+    "/quality?by=plan&metric=brier",
+    "/drift",
+    "/drift?deployment=service-duration",
+    "/alerts",
     "/rejects",
 )
 

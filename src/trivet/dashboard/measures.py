@@ -254,7 +254,9 @@ def lift(scores: Scores) -> Chart:
     )
 
 
-def by_segment(by: str, metric: str, found: Sequence[tuple[str, Measure]], known: int) -> Chart:
+def by_segment(
+    by: str, metric: str, found: Sequence[tuple[str, Measure]], known: int, note: str
+) -> Chart:
     """Return the chart of a measure by the values of a segment, those with most rows."""
     rows = [
         {"value": value, "metric": measure.metrics()[metric], "rows": measure.rows}
@@ -282,7 +284,7 @@ def by_segment(by: str, metric: str, found: Sequence[tuple[str, Measure]], known
         ordered,
         says=f"{NAMES[metric]} by the values of {by}.",
         height=max(120, 24 * len(rows) + 50),
-        note=f"Over the whole span of time.{cut}",
+        note=f"{note}{cut}",
         table={"value": by, "metric": NAMES[metric], "rows": "rows with a true value"},
     )
 

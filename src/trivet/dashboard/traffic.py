@@ -7,6 +7,7 @@ where few enough rows lie in the span, and percentiles from a sample of it.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -157,14 +158,10 @@ def _latencies(
     sql = named(kind, ask.source.dialect, "trivet.dashboard")
     sql = sql.format(table=f'"{table}"', latency=expression)
     given = {"step": step} if step > 1 else {}
-    spans: dict[int, list[float]] = {}
-    for row in ask.source.ask(sql, **given, **bounds):
-        if row["v"] is not None:
-            spans.setdefault(row["at"], []).append(row["v"])
+    found = ask.source.ask(sql, **given, **bounds)
+    spans = {row["at"]: sorted(json.loads(row["latencies"])) for row in found}
     if not spans:
         return {}, None
-    for values in spans.values():
-        values.sort()
     rows = [
         {"at": _at(at), "percentile": p, "ms": 1000 * _rank(spans[at], share)}
         for at in sorted(spans)

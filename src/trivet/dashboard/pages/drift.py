@@ -10,11 +10,15 @@ from typing import Any
 from trivet.dashboard import freshness, moves
 from trivet.dashboard.ask import EVER, Ask, Glance, Page, Span, State
 from trivet.dashboard.moves import Column
+from trivet.dashboard.periods import counts_of_day, day_of
 from trivet.monitoring import Profile, Reference
 from trivet.monitoring.drift import PSI_ACT, PSI_WATCH, Drift, compare
 from trivet.results.profiles import Period, periods, references
 
 TRAINING = "training"
+MOST = 400
+"""Intervals or days that are looked at, the newest."""
+
 _OFFERED = 60
 _DAY = dt.timedelta(days=1)
 
@@ -61,6 +65,7 @@ def content(ask: Ask) -> Mapping[str, Any]:
     watch, act = thresholds(ask)
     return shown | {
         "period": period,
+        "cut": MOST if len(found) >= MOST else 0,
         "labels": labels[:_OFFERED],
         "against": against,
         "is_against_training": against == TRAINING,
@@ -128,19 +133,26 @@ def _newest(ask: Ask, deployment: Mapping[str, Any]) -> dt.datetime | None:
 
 def _read(ask: Ask, deployment: Mapping[str, Any], span: Span) -> list[_Whole]:
     """Return the profiles by interval, or by day, the oldest first."""
-    batch = deployment["kind"] == "batch"
-    found = periods(ask.results, deployment["name"], deployment["kind"], span.since, span.until)
-    if batch:
+    name = deployment["name"]
+    if deployment["kind"] == "batch":
+        first = ask.source.first("newest_intervals", deployment=name, limit=MOST, **span.bounds())
+        since = first["since"] or span.since
+        found = periods(ask.results, name, "batch", since, span.until)
         return [_Whole(p.start, _label(deployment, p), p.version, p.profiles) for p in found]
+    newest = _newest(ask, deployment) or span.until
+    bounds = {"since": max(span.since, newest - MOST * _DAY), "until": span.until}
+    rows = ask.source.rows("day_profiles", deployment=name, side="", column="", **bounds)
     days: dict[tuple[dt.datetime, str], dict[Place, Profile]] = {}
-    for each in found:
-        day = days.setdefault((each.start.replace(hour=0), each.version), {})
-        for place, profile in each.profiles.items():
-            have = day.get(place)
-            if have is None or len(have.counts) != len(profile.counts):
-                day[place] = profile
-            else:
-                day[place] = have + profile
+    for row in rows:
+        day = days.setdefault((day_of(row), row["model_version"]), {})
+        day[row["side"], row["column_name"]] = Profile(
+            counts_of_day(row),
+            row["null_count"],
+            row["row_count"],
+            row["total"],
+            row["low"],
+            row["high"],
+        )
     return [_Whole(start, f"{start:%Y-%m-%d}", v, day) for (start, v), day in days.items()]
 
 
