@@ -148,8 +148,8 @@ def _service(
             part = Profile.of(pa.array(minutes[hour::24]), reference)
             places = {("output", "minutes"): part}
             places |= {("input", k): samples[(day + i) % SAMPLES] for i, k in enumerate(INPUTS)}
-            at = start + hour * HOUR
-            profiles += [_profile(name, at, number, place, p) for place, p in places.items()]
+            began = start + hour * HOUR
+            profiles += [_profile(name, began, number, place, p) for place, p in places.items()]
         table = pa.Table.from_pylist(profiles)
         table = table.set_column(1, "hour", table["hour"].cast(UTC))
         db.append("trivet_hourly_profiles", table.combine_chunks().to_batches()[0])

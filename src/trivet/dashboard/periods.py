@@ -74,9 +74,7 @@ def read(
     if not batch and ask.source.first("hours_profiled", **asked)["n"] > _MANY_HOURS:
         days = ask.source.rows("day_profiles", **asked)
         return list(_joined([_of_day(row) for row in days]))[-_MOST:]
-    rows = ask.source.rows(
-        "interval_profiles" if batch else "hour_profiles", limit=_MOST, **asked
-    )
+    rows = ask.source.rows("interval_profiles" if batch else "hour_profiles", limit=_MOST, **asked)
     return list(_joined([_period(row) for row in reversed(rows)]))
 
 

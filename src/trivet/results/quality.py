@@ -123,9 +123,7 @@ def _measure(row: Mapping[str, Any]) -> Measure:
 def _bins(text: str) -> dict[int, Bin]:
     """Read bins; of several periods, a bin comes several times."""
     found: dict[int, Bin] = {}
-    for place, rows, positives, total in json.loads(text):
+    for place, *counts in json.loads(text):
         have = found.get(place)
-        if have is not None:
-            rows, positives, total = rows + have.rows, positives + have.positives, total + have.total
-        found[place] = Bin(rows, positives, total)
+        found[place] = Bin._make(map(operator.add, have, counts) if have else counts)
     return found

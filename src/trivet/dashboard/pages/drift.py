@@ -140,8 +140,10 @@ def _read(ask: Ask, deployment: Mapping[str, Any], span: Span) -> list[_Whole]:
         found = periods(ask.results, name, "batch", since, span.until)
         return [_Whole(p.start, _label(deployment, p), p.version, p.profiles) for p in found]
     newest = _newest(ask, deployment) or span.until
-    bounds = {"since": max(span.since, newest - MOST * _DAY), "until": span.until}
-    rows = ask.source.rows("day_profiles", deployment=name, side="", column="", **bounds)
+    since = max(span.since, newest - MOST * _DAY)
+    rows = ask.source.rows(
+        "day_profiles", deployment=name, side="", column="", since=since, until=span.until
+    )
     days: dict[tuple[dt.datetime, str], dict[Place, Profile]] = {}
     for row in rows:
         day = days.setdefault((day_of(row), row["model_version"]), {})

@@ -65,9 +65,7 @@ def content(ask: Ask) -> Mapping[str, Any]:
         "more": _more(whole, periods),
         "segments": columns,
         "by": by,
-        "by_segment": _by_segment(
-            ask, name, span, by, metric, scored=isinstance(whole, Scores)
-        )
+        "by_segment": _by_segment(ask, name, span, by, metric, scored=isinstance(whole, Scores))
         if by
         else None,
         "versions": _versions(found, metrics),
