@@ -62,7 +62,7 @@ def content(ask: Ask) -> Mapping[str, Any]:
         (each for each in ranked if f"{each.side}.{each.name}" == ask.get("column")),
         ranked[0] if ranked else None,
     )
-    watch, act = thresholds(ask)
+    watch, act = thresholds(ask, deployment["name"])
     return shown | {
         "period": period,
         "cut": MOST if len(found) >= MOST else 0,
@@ -74,7 +74,7 @@ def content(ask: Ask) -> Mapping[str, Any]:
         "column": column,
         "watch": watch,
         "act": act,
-        "state_of": lambda drift: state_of(ask, drift),
+        "state_of": lambda drift: state_of(ask, deployment["name"], drift),
         "over_time": moves.over_time(_history(ask, deployment, found, against), watch, act),
         "laid_over": moves.laid_over(column, against, period.label) if column else None,
     }
@@ -101,22 +101,22 @@ def glances(ask: Ask) -> Mapping[str, list[Glance]]:
                     "largest drift",
                     f"PSI {worst.drift.psi:.2f}",
                     worst.name,
-                    state_of(ask, worst.drift),
+                    state_of(ask, deployment["name"], worst.drift),
                     ask.link("/drift", deployment=deployment["name"]),
                 )
             ]
     return told
 
 
-def thresholds(ask: Ask) -> tuple[float, float]:
+def thresholds(ask: Ask, deployment: str) -> tuple[float, float]:
     """Return the PSI from which on a column is watched, and from which on it is an alert."""
-    act = ask.alerts.drift or PSI_ACT
+    act = ask.alerts.of(deployment).drift or PSI_ACT
     return min(PSI_WATCH, act * PSI_WATCH / PSI_ACT), act
 
 
-def state_of(ask: Ask, drift: Drift) -> State:
+def state_of(ask: Ask, deployment: str, drift: Drift) -> State:
     """Say how bad a drift is; what chance would do is none."""
-    watch, act = thresholds(ask)
+    watch, act = thresholds(ask, deployment)
     if not drift.is_certain or drift.psi <= watch:
         return "good"
     return "bad" if drift.psi > act else "warn"

@@ -125,11 +125,12 @@ def _limit(ask: Ask, name: str, metric: str, trained: Mapping[str, float]) -> fl
     for each, _, value in ask.limits.get(name, ()):
         if each == metric:
             return value
-    if metric != main_metric({metric: 0.0}, trained) or not ask.alerts.quality:
+    quality = ask.alerts.of(name).quality
+    if metric != main_metric({metric: 0.0}, trained) or not quality:
         return None
     if is_worse(metric, 0.0, 1.0):  # best at 1
-        return 1 - (1 - trained[metric]) * (1 + ask.alerts.quality)
-    return trained[metric] * (1 + ask.alerts.quality)
+        return 1 - (1 - trained[metric]) * (1 + quality)
+    return trained[metric] * (1 + quality)
 
 
 def _state(metric: str, value: float, trained: float | None, limit: float | None) -> State:
