@@ -37,7 +37,7 @@ def take(browser: Browser, address: str, look: dict[str, Any], target: Path) -> 
     page.locator("#request").click()
     expect(page.locator(".later.here")).to_have_count(3, timeout=SECONDS)
     page.locator(".chips button").nth(2).click()
-    page.locator("h1").scroll_into_view_if_needed()
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=target, animations="disabled")
     page.context.close()
 

@@ -124,12 +124,16 @@ def time_axis(column: str, title: str = "", *, kind: str = "T") -> Part:
 
 def value_axis(column: str, title: str, *, zero: bool = True, of: str = "count") -> Part:
     """Return the axis of a value: of a ``count``, a ``figure`` or a ``share``."""
-    formats = {"count": "~s", "figure": ".4~g", "share": "%"}
+    axis: Part = {"tickCount": 5}
+    if of == "count":  # written one by one: a common prefix would make 0k of nothing
+        axis |= {"tickMinStep": 1, "labelExpr": "format(datum.value, '~s')"}
+    else:
+        axis["format"] = {"figure": ".4~g", "share": "%"}[of]
     return channel(
         f"{column}:Q",
         title=title,
         scale={"zero": zero, "nice": True},
-        axis={"tickCount": 5, "format": formats[of]},
+        axis=axis,
     )
 
 

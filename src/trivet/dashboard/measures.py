@@ -198,12 +198,15 @@ def calibration(scores: Scores) -> Chart:
         for point in scores.calibration()
     ]
     share = {"format": "%", "tickCount": 5}
+    # Scores of rare events lie close to nothing: both axes end where the scores do.
+    top = max([0.01, *(max(row["predicted"], row["observed"]) for row in rows)])
+    scale = {"domain": [0, min(1.0, 1.08 * top)], "nice": top < 0.9}
     drawing = (
         charts.base()
         .mark("line", point={"filled": True, "size": 60}, color="$series-1")
         .encode(
-            x=channel("predicted:Q", title="score", axis=share, scale={"domain": [0, 1]}),
-            y=channel("observed:Q", title="came true", axis=share, scale={"domain": [0, 1]}),
+            x=channel("predicted:Q", title="score", axis=share, scale=scale),
+            y=channel("observed:Q", title="came true", axis=share, scale=scale),
             tooltip=[
                 channel("predicted:Q", title="mean score", format=".1%"),
                 channel("observed:Q", title="came true", format=".1%"),
@@ -212,7 +215,7 @@ def calibration(scores: Scores) -> Chart:
         )
     )
     drawing += (
-        Drawing.over([{"x": 0, "y": 0}, {"x": 1, "y": 1}])
+        Drawing.over([{"x": 0, "y": 0}, {"x": min(1.0, top), "y": min(1.0, top)}])
         .mark("line", color="$muted", strokeDash=[3, 3])
         .encode(x="x:Q", y="y:Q")
     )
@@ -233,7 +236,7 @@ def lift(scores: Scores) -> Chart:
     rows = [{"share": share, "lift": value} for share, value in scores.lift(20)]
     drawing = (
         charts.base()
-        .mark("line", point={"filled": True, "size": 36}, color="$series-3")
+        .mark("line", point={"filled": True, "size": 36}, color="$series-1")
         .encode(
             x=channel("share:Q", title="best-scored rows", axis={"format": "%", "tickCount": 5}),
             y=charts.value_axis("lift", "times the average", of="figure"),

@@ -181,11 +181,12 @@ def _drawn(settings: ChartSettings, rows: Sequence[Row], x: str, ys: list[str], 
         )
     zero = settings.kind in ("bar", "area")
     formats = {"percent": ".0%", "money": "~s", "count": "~s", "number": ".4~g"}
+    written_as = f"format(datum.value, '{formats[settings.format]}')"
     value = channel(
         f"{_field(y)}:Q",
         title=settings.unit or (y if len(ys) == 1 else None),
         scale={"zero": zero},
-        axis={"format": formats[settings.format], "tickCount": 5},
+        axis={"labelExpr": written_as, "tickCount": 5},
     )
     tips: list[Any] = [
         charts.moment_tip(_field(x), x) if kind == "T" else channel(f"{_field(x)}:{kind}", title=x),

@@ -252,7 +252,11 @@ def breakdown_chart(by: str, column: str, rows: Sequence[Mapping[str, Any]], not
         .mark("bar", cornerRadiusEnd=3)
         .encode(
             y=channel("value:N", sort=[row["value"] for row in values], title=None),
-            x=channel(measure, title=f"mean of {column}" if has_mean else "rows"),
+            x=channel(
+                measure,
+                title=f"mean of {column}" if has_mean else "rows",
+                axis={"tickCount": 5, "format": ".3~g" if has_mean else "~s"},
+            ),
             opacity=channel("rows:Q", legend=None, scale={"range": [0.45, 1], "zero": True}),
             tooltip=[
                 channel("value:N", title=by),
