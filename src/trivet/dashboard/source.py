@@ -74,6 +74,11 @@ class Source:
         """``sqlite`` or ``postgresql``."""
         return "sqlite" if self._url.startswith("sqlite") else "postgresql"
 
+    @property
+    def kept_rows(self) -> int:
+        """How many rows of answers are kept, about."""
+        return self._kept
+
     def rows(self, name: str, /, *, package: str = PACKAGE, **parameters: Any) -> list[Row]:
         """Return the rows of a named statement.
 

@@ -177,7 +177,10 @@ def _tiles(
         tiles += [
             Glance("in training", measures.figure(metric, trained[metric])),
             Glance(
-                "error since", f"{share:+.0%}", "", _state(metric, value, trained[metric], limit)
+                "error against training",
+                f"{share:+.0%}",
+                "",
+                _state(metric, value, trained[metric], limit),
             ),
         ]
     return [*tiles, Glance("rows with a true value", f"{newest.measure.rows:,}")]
