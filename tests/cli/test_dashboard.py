@@ -10,9 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -129,7 +129,7 @@ def test_what_cannot_be_reported_is_told(
 
 
 def test_it_is_run_and_stopped_within_a_process(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]
 ) -> None:
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     done = invoke(project, "dashboard", "--as-of", "2026-02-10T06:00+00:00", "--port", "65536")
@@ -144,15 +144,17 @@ def test_it_is_run_and_stopped_within_a_process(
 
     said: list[str] = []
 
+    def answers() -> bool:
+        where = f"http://127.0.0.1:{port}/"
+        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(where) as answer:
+            said.append(answer.read().decode())
+        return bool(said)
+
     def stop() -> None:
-        with contextlib.suppress(OSError):
-            for _ in range(600):
-                with contextlib.suppress(urllib.error.URLError):
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
-                        said.append(answer.read().decode())
-                    break
-                time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            until(answers)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=stop)
     thread.start()

@@ -177,7 +177,7 @@ def _tiles(
         tiles += [
             Glance("in training", measures.figure(metric, trained[metric])),
             Glance(
-                "error against training",
+                "against training",
                 f"{share:+.0%}",
                 "",
                 _state(metric, value, trained[metric], limit),
