@@ -23,7 +23,7 @@ LAYERS: list[dict[str, set[str]]] = [
     # Lowest first. A part may import the parts that its entry names, and itself.
     {"errors": set(), "durations": set(), "monitoring": set(), "counts": set(), "logs": set()},
     {"owners": set(), "statements": set()},
-    {"schema": {"errors"}},
+    {"schema": {"errors"}, "workers": {"errors"}},
     {"validation": {"errors", "schema"}, "json_schema": {"schema"}},
     {
         "contract": {"errors", "schema"},
@@ -107,6 +107,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "schema",
             "scoring",
             "validation",
+            "workers",
         },
         "hosts.service": {
             "artifacts",
@@ -125,6 +126,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "schema",
             "scoring",
             "validation",
+            "workers",
         },
         "up.settings": set(),
     },

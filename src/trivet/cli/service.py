@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import click
 
 from trivet.cli import wiring
 from trivet.cli.reporting import reporting
-
-if TYPE_CHECKING:
-    from trivet.hosts.service.server import Supervisor
 
 
 @click.command()
@@ -44,22 +37,5 @@ def serve(context: click.Context, port: int | None, workers: int | None) -> None
         check_tls(settings, project.root)
         wiring.check_results(project, settings)
         supervisor = Supervisor(plan, bind(settings))
-        with _signals(supervisor):
+        with wiring.on_signals(stop=supervisor.stop, reload=supervisor.reload):
             supervisor.run()
-
-
-@contextmanager
-def _signals(supervisor: Supervisor) -> Iterator[None]:
-    handlers = {
-        signal.SIGTERM: supervisor.stop,
-        signal.SIGINT: supervisor.stop,
-        signal.SIGHUP: supervisor.reload,
-    }
-    before = {
-        number: signal.signal(number, lambda *_, act=act: act()) for number, act in handlers.items()
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +16,6 @@ from trivet.cli.history import table
 from trivet.cli.reporting import reporting
 
 if TYPE_CHECKING:
-    from trivet.hosts.stream.supervisor import Supervisor
     from trivet.results.dead_letters import Place
     from trivet.settings import Project
 
@@ -61,25 +58,8 @@ def consume(
         )
         with metrics_served(settings, counts):
             supervisor = Supervisor(plan)
-            with _signals(supervisor):
+            with wiring.on_signals(stop=supervisor.stop, reload=supervisor.reload):
                 supervisor.run()
-
-
-@contextmanager
-def _signals(supervisor: Supervisor) -> Iterator[None]:
-    handlers = {
-        signal.SIGTERM: supervisor.stop,
-        signal.SIGINT: supervisor.stop,
-        signal.SIGHUP: supervisor.reload,
-    }
-    before = {
-        number: signal.signal(number, lambda *_, act=act: act()) for number, act in handlers.items()
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @click.group()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import signal
 import sys
 import threading
 import time
@@ -82,7 +81,7 @@ def up(context: click.Context, names: tuple[str, ...]) -> None:
                 ),
             )
             screen.watch(supervisor)
-            with _stopped_by_signals(supervisor):
+            with wiring.on_signals(stop=supervisor.stop, reload=supervisor.stop):
                 supervisor.run()
 
 
@@ -95,17 +94,6 @@ def _prepare(project: Project) -> None:
         open_results(project.results.url, root=project.root).close()
     except TransientError as error:
         click.echo(f"the results database cannot be reached yet: {error}", err=True)
-
-
-@contextmanager
-def _stopped_by_signals(supervisor: Supervisor) -> Iterator[None]:
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda *_: supervisor.stop()) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

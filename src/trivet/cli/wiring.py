@@ -221,3 +221,17 @@ def stopping_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def on_signals(*, stop: Callable[[], object], reload: Callable[[], object]) -> Iterator[None]:
+    """Have a supervisor told by SIGTERM and SIGINT to stop, by SIGHUP to look for new versions."""
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    before = {
+        number: signal.signal(number, lambda *_, act=act: act()) for number, act in handlers.items()
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

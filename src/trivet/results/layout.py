@@ -33,7 +33,7 @@ def open_results(url: str, *, root: Path = Path(), known: Migrations | None = No
         if version == 0:
             upgrade(db, known=known)
         else:
-            _compare(url, version, latest)
+            compare_layouts(url, version, latest)
     except BaseException:
         db.close()
         raise
@@ -54,7 +54,7 @@ def check_layout(url: str, *, root: Path = Path()) -> int:
     with _connect(url, root) as db:
         version = version_of(db)
         if version:
-            _compare(url, version, len(_known(db, None)))
+            compare_layouts(url, version, len(_known(db, None)))
         return version
 
 
@@ -97,7 +97,8 @@ def upgrade(db: Connection, *, known: Migrations | None = None) -> None:
             db.execute(named("add_layout_version", dialect), version=number)
 
 
-def _compare(url: str, version: int, latest: int) -> None:
+def compare_layouts(url: str, version: int, latest: int) -> None:
+    """Raise an error that says what to do unless a database has the layout of this program."""
     if version < latest:
         raise ResultsOutdated(
             f"{redact(url)} has layout {version}, this Trivet needs {latest}; "

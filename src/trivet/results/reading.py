@@ -9,7 +9,8 @@ from trivet.databases.dialects import of, path_of
 from trivet.databases.parameters import names_in
 from trivet.databases.reading import Reader, Row, only_select, open_reader
 from trivet.databases.values import sqlite_bound
-from trivet.errors import ResultsEmpty, ResultsError, ResultsOutdated, ResultsTooNew
+from trivet.errors import ResultsEmpty, ResultsError
+from trivet.results.layout import compare_layouts
 from trivet.results.statements import migrations, named
 
 
@@ -47,16 +48,7 @@ def _check(reader: Reader, url: str) -> None:
     latest = len(migrations(reader.dialect))
     if version == 0:
         raise _empty(url)
-    if version < latest:
-        raise ResultsOutdated(
-            f"{redact(url)} has layout {version}, this Trivet needs {latest}; "
-            "run: trivet results upgrade"
-        )
-    if version > latest:
-        raise ResultsTooNew(
-            f"{redact(url)} has layout {version}, this Trivet knows {latest} at most; "
-            "upgrade Trivet: pip install --upgrade trivet"
-        )
+    compare_layouts(url, version, latest)
 
 
 def _empty(url: str) -> ResultsEmpty:

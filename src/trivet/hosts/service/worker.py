@@ -36,11 +36,9 @@ from trivet.hosts.service.reload import Library
 from trivet.hosts.service.serving import Models
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.logs import set_up_logging
+from trivet.workers import BEAT, READY, failed
 
 PROTOCOLS: Sequence[Protocol] = (arrow, records, oip, mlflow)
-
-READY, BEAT, FAILED = b"ready:", b"beat:", b"failed:"
-"""What a process tells its parent; behind the colon, what it serves or why it does not."""
 
 BEAT_SECONDS = 1.0
 LOG_PATIENCE = 10.0
@@ -281,13 +279,11 @@ def work(plan: Plan, number: int, sock: socket.socket, grpc_port: int, parent: P
     try:
         hangs = Worker(plan, number, sock, grpc_port, parent).run()
     except Exception as error:
-        kind = "" if isinstance(error, TrivetError) else f"{type(error).__name__}: "
-        if not kind:
+        if isinstance(error, TrivetError):
             log.debug("process %d ends", os.getpid(), exc_info=True)
         else:
             log.exception("process %d ends", os.getpid())
-        with_reason = FAILED + f"{kind}{error}".encode()
-        parent.send_bytes(with_reason)
+        parent.send_bytes(failed(error))
         sys.exit(2)
     logging.shutdown()
     if hangs:

@@ -29,10 +29,7 @@ from trivet.hosts.stream.settings import StreamSettings
 from trivet.hosts.stream.sinks import ResultsSink, Sink, TopicSink, TransactionSink
 from trivet.hosts.stream.store import Store
 from trivet.logs import set_up_logging
-
-READY, FAILED = b"ready:", b"failed:"
-"""What a process tells its parent; behind the colon, which model it has or why it ends: the name
-of the error's class, a colon and its text."""
+from trivet.workers import READY, failed
 
 SWITCH_SECONDS = 0.001
 """How long one thread may keep the others from their next step."""
@@ -212,7 +209,7 @@ def work(plan: Plan, number: int, place: int, parent: Connection) -> None:
             log.error("process %d ends: %s", os.getpid(), error)  # noqa: TRY400 - told in full
         else:
             log.exception("process %d ends", os.getpid())
-        parent.send_bytes(FAILED + f"{type(error).__name__}:{error}".encode())
+        parent.send_bytes(failed(error))
         sys.exit(2)
     logging.shutdown()
 
