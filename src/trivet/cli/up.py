@@ -58,7 +58,7 @@ def _up(context: click.Context, names: tuple[str, ...]) -> None:
     from trivet.up.supervisor import Around, Supervisor
 
     project = wiring.project_of(context)
-    has_dashboard = all(find_spec(name) for name in ("altair", "starlette", "vl_convert"))
+    has_dashboard = all(find_spec(name) for name in ("jinja2", "starlette", "vl_convert"))
     start = (sys.executable, "-P", "-m", "trivet")
     plan = planned(project, names, trivet=start, dashboard=has_dashboard)
     if not has_dashboard:

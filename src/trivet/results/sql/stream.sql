@@ -22,6 +22,23 @@ UPDATE trivet_offsets SET next_offset = CAST($next AS BIGINT), moved_at = $now
 WHERE deployment = $deployment AND topic = $topic
   AND partition_number = CAST($partition AS INTEGER) AND next_offset < CAST($next AS BIGINT)
 
+-- name: consumed
+-- Tell how a partition is; what another consumer told later stays.
+INSERT INTO trivet_consumers (deployment, topic, partition_number, waiting, moved_at, seen_at)
+VALUES ($deployment, $topic, CAST($partition AS INTEGER), CAST($waiting AS BIGINT), $moved_at,
+    $seen_at)
+ON CONFLICT (deployment, topic, partition_number) DO UPDATE SET
+    waiting = excluded.waiting, moved_at = excluded.moved_at, seen_at = excluded.seen_at
+WHERE trivet_consumers.seen_at <= excluded.seen_at
+
+-- name: consumers
+-- How the partitions of the topic that a stream consumed last are.
+SELECT topic, partition_number, waiting, moved_at, seen_at FROM trivet_consumers
+WHERE deployment = $deployment AND topic = (
+    SELECT topic FROM trivet_consumers WHERE deployment = $deployment
+    ORDER BY seen_at DESC LIMIT 1)
+ORDER BY partition_number
+
 -- name: known_dead_letters
 -- Which events from an offset on are dead letters already.
 SELECT event_offset FROM trivet_dead_letters
