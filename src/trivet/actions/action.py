@@ -252,7 +252,7 @@ class Action:
         settings, where = self.settings, f"[action.{self.settings.name}]"
         try:
             with connect(self.around.results, root=self.around.root) as db:
-                bounds = _bounds(db, interval)
+                bounds = bounds_of(db, interval)
                 names = db.columns(settings.select, bounds)
                 lacking = [name for name in settings.key if name not in names]
                 if lacking:
@@ -324,7 +324,7 @@ def described(groups: Mapping[str, int]) -> str:
     return ", ".join(f"{groups[group]} {words.get(group, group)}" for group in GROUPS)
 
 
-def _bounds(db: Connection, interval: Interval) -> dict[str, Any]:
+def bounds_of(db: Connection, interval: Interval) -> dict[str, Any]:
     """Return an interval's moments as the results keep them, so that they can be equal."""
     bounds = {"interval_start": interval.start, "interval_end": interval.end}
     if db.dialect.name != "sqlite":

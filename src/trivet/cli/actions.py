@@ -145,7 +145,7 @@ def actions(
             f"{each.over_limit:,}",
             f"{each.cooldown:,}",
             f"{each.suppressed:,}",
-            _counts(each.deliveries),
+            "pruned" if each.pruned else _counts(each.deliveries),
             _counts(each.reasons),
         )
         for each in found
