@@ -118,7 +118,7 @@ def published_attempt(db: Connection, deployment: str, interval: Interval) -> in
 
 def newest_published(db: Connection, deployment: str) -> Interval | None:
     """Return the newest interval of a deployment that is published, or None."""
-    rows = db.rows(named("newest_published", db.dialect.name), deployment=deployment)
+    rows = db.rows(named("newest_published", db.dialect.name), deployment=deployment, limit=1)
     if not rows.num_rows:
         return None
     return Interval(moments(rows["interval_start"])[0], moments(rows["interval_end"])[0])

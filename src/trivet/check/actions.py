@@ -176,7 +176,11 @@ class ActionLook:
                 raise ActionError(f"{what}; they give {', '.join(sorted(set(self.names or ())))}")
             self._tell("template", what, warning=True)
         else:
-            told = f"filled in for {filled} of those selected" if filled else "nobody to fill it in for"
+            told = (
+                f"filled in for {filled} of those selected"
+                if filled
+                else "nobody to fill it in for"
+            )
             self._tell("template", f"names {named}; {told}")
 
     def _deliver(self) -> None:

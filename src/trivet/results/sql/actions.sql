@@ -33,10 +33,6 @@ ORDER BY p.interval_start
 SELECT attempt FROM trivet_published
 WHERE deployment = $deployment AND interval_start = $interval_start
 
--- name: newest_published
-SELECT interval_start, interval_end FROM trivet_published
-WHERE deployment = $deployment ORDER BY interval_start DESC LIMIT 1
-
 -- name: decided
 -- Whether an action has looked at an interval.
 SELECT attempt FROM trivet_action_runs WHERE action = $action AND interval_start = $interval_start
