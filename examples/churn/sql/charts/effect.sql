@@ -20,11 +20,12 @@ WITH outcomes AS (
 -- years of those saved, less two months at 20 % off for those who accept and a mail to everybody.
 SELECT 'difference' AS who, uplift AS share, uplift - margin AS low, uplift + margin AS high,
     treated, control, round(uplift * treated) AS saved,
-    uplift * 24 * 0.4 * charges - 0.65 * 2 * 0.2 * charges - 0.5 * treated AS gained
+    uplift * 24 * 0.4 * charges - 0.65 * 2 * 0.2 * charges - 0.5 * treated AS gained,
+    printf('%.1f points (%.1f to %.1f)', 100 * uplift, 100 * (uplift - margin), 100 * (uplift + margin)) AS told
 FROM effect
 UNION ALL
 SELECT CASE g.assignment WHEN 'control' THEN 'held out' ELSE g.assignment END, g.share,
     g.share - 1.96 * sqrt(g.share * (1 - g.share) / g.people),
-    g.share + 1.96 * sqrt(g.share * (1 - g.share) / g.people), e.treated, e.control, NULL, NULL
+    g.share + 1.96 * sqrt(g.share * (1 - g.share) / g.people), e.treated, e.control, NULL, NULL, NULL
 FROM groups AS g, effect AS e
 ORDER BY who
