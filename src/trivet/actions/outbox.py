@@ -139,6 +139,7 @@ def cooling(
     rows = db.rows(
         named("cooling", db.dialect.name),
         action=settings.name,
+        interval_start=interval.start,
         since=now - settings.cooldown,
         interval_since=interval.start - settings.cooldown,
         interval_until=interval.start + settings.cooldown,

@@ -44,11 +44,13 @@ INSERT INTO trivet_action_runs (
 ) VALUES ($action, $interval_start, $interval_end, $attempt, $cause, $decided_at)
 
 -- name: cooling
--- Keys that were chosen, to be treated or held out, too near to an interval or to this moment.
+-- Keys that were chosen on other intervals, to be treated or held out, too near to this one or to
+-- this moment.
 SELECT DISTINCT s.row_key
 FROM trivet_assignments s JOIN trivet_action_runs a
     ON a.action = s.action AND a.interval_start = s.interval_start
 WHERE s.action = $action AND s.assignment IN ('treated', 'control')
+  AND a.interval_start <> $interval_start
   AND (a.decided_at > $since
        OR (a.interval_start > $interval_since AND a.interval_start < $interval_until))
 
