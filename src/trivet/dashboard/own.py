@@ -88,7 +88,7 @@ def _made(ask: Ask, settings: ChartSettings) -> Own:
     x, ys = settings.x or names[0], list(settings.y)
     asked = [name for name in (x, *ys, settings.color) if name]
     unknown = [name for name in asked if name not in names]
-    if unknown and settings.kind not in ("number", "table", "spec"):
+    if unknown and settings.kind not in ("table", "spec"):
         return Own(
             settings, problem=f"the query has no column {unknown[0]}; it has {', '.join(names)}"
         )
@@ -103,7 +103,7 @@ def _made(ask: Ask, settings: ChartSettings) -> Own:
 
 
 def _tile(settings: ChartSettings, row: Row) -> Tile:
-    values = list(row.values())
+    values = [row[name] for name in settings.y or row]
     value = values[0]
     before = values[1] if len(values) > 1 else None
     if not isinstance(value, int | float):
