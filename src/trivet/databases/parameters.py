@@ -43,7 +43,7 @@ def numbered(sql: str) -> tuple[str, tuple[str, ...]]:
 
     A host runs the same few statements all day long: each is read once.
     """
-    names = tuple(names_in(sql))
+    names = names_in(sql)
     return replaced(sql, lambda name: f"${names.index(name) + 1}"), names
 
 
