@@ -149,7 +149,7 @@ def registry(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
                 mlflow.sklearn.save_model(
                     model,
                     place,
-                    signature=ModelSignature(Columns(names), Columns(outputs)),
+                    signature=ModelSignature(Columns([*names]), Columns([*outputs])),
                     serialization_format="skops",
                     skops_trusted_types=["numpy.dtype"],
                     pip_requirements=[],
