@@ -132,7 +132,7 @@ def registry(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         import mlflow
         import mlflow.sklearn
         from mlflow.models import ModelSignature
-        from mlflow.types import ColSpec, TensorSpec
+        from mlflow.types import ColSpec
         from mlflow.types import Schema as Columns
 
         url = f"sqlite:///{root}/mlflow.db"
@@ -144,10 +144,8 @@ def registry(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             model = LinearRegression().fit(np.arange(6.0).reshape(3, 2), [1.0, 2.0, 3.0])
             for number in range(3):
                 place = root / f"made-{number}"
-                names: list[ColSpec | TensorSpec] = [ColSpec("double", name) for name in "ab"]
-                outputs: list[ColSpec | TensorSpec] = [
-                    ColSpec("double", "fare" if number < 2 else "price")
-                ]
+                names = [ColSpec("double", name) for name in "ab"]
+                outputs = [ColSpec("double", "fare" if number < 2 else "price")]
                 mlflow.sklearn.save_model(
                     model,
                     place,
