@@ -73,6 +73,9 @@ _APPENDER = {
     "queue.buffering.max.kbytes": 262_144,
 }
 
+_TRANSACTIONS = {"retry.backoff.ms": 10}
+"""The broker is still ending a transaction when the next one begins, and asks to come again."""
+
 _logger = logging.getLogger("trivet.brokers")
 
 
@@ -129,7 +132,8 @@ class KafkaBroker:
         return KafkaMember(settings, topic, listener, start=start, broker=self._name)
 
     def appender(self, *, transaction: str = "", most: int = 100_000) -> KafkaAppender:
-        settings = {**_APPENDER, **self._common, "queue.buffering.max.messages": most}
+        more = _TRANSACTIONS if transaction else {}
+        settings = {**_APPENDER, **more, **self._common, "queue.buffering.max.messages": most}
         return KafkaAppender(
             settings, self._check_topic, transaction=transaction, broker=self._name
         )

@@ -131,6 +131,9 @@ class Intake:
     def take(self, most: int, seconds: float) -> Batch | None:
         """Wait for events and return up to so many; None once it is closed and empty.
 
+        While a batch is under way, only a full one is taken beside it: what would have to wait
+        for it all the same waits here, where later events can join it.
+
         Args:
             most: Events of a batch.
             seconds: How long the first event waits for others.
@@ -143,9 +146,10 @@ class Intake:
             until = self._chunks[0].arrived + seconds
             while self._waiting < most and not self._closed:
                 left = until - time.monotonic()
-                if left <= 0:
+                under_way = any(self._taken.values())
+                if left <= 0 and not under_way:
                     break
-                self._changed.wait(left)
+                self._changed.wait(None if under_way else left)
                 if not self._chunks:  # dropped meanwhile
                     return Batch((), self.generation)
             return self._cut(most)
