@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,58 @@ def test_a_second_interrupt_ends_it_at_once(project: Project, gate: Path) -> Non
     project.write()
     assert project.run("score", "toy-scores", "--interval", "2020-01-01")[0] == 0
     assert project.states() == ["killed", "succeeded"]
+
+
+HASTY = """
+import sys
+from trivet.cli import main, wiring
+wiring.STOP_SECONDS = 0.2
+sys.argv = ["trivet", "--file", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("times", [1, 20])
+def test_a_signal_ends_a_run_whose_model_never_answers(
+    project: Project, gate: Path, times: int
+) -> None:
+    command = (str(project.root), "score", "toy-scores", "--interval", "2020-01-01")
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", HASTY, *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"GATE": str(gate)},
+    )
+    (gate / "asked").read_text()
+    for _ in range(times):
+        process.send_signal(signal.SIGTERM)
+    code, err = end(process)
+    assert code == 143
+    assert "not stopped after 0.2 s" in err
+    project.write()
+    assert project.run("score", "toy-scores", "--interval", "2020-01-01")[0] == 0
+    assert project.states() == ["killed", "succeeded"]
+
+
+def test_a_signal_ends_a_run_that_waits_for_another(project: Project, gate: Path) -> None:
+    project.write(overlap="queue")
+    first = project.start("score", "toy-scores", "--interval", "2020-01-01", GATE=str(gate))
+    (gate / "asked").read_text()
+    moments = (0.0, 0.3, 0.6, 1.0, 1.5, 2.5)  # while it imports, looks, and waits in the queue
+    waiting = [
+        project.start("score", "toy-scores", "--interval", "2020-01-01", GATE=str(gate))
+        for _ in moments
+    ]
+    began = time.monotonic()
+    for process, moment in zip(waiting, moments, strict=True):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, began + moment - time.monotonic()))
+        process.send_signal(signal.SIGTERM)
+    for process in waiting:  # before it listens for signals, the system's own way of ending
+        assert end(process)[0] in (143, -signal.SIGTERM)
+    (gate / "go").write_text("")
+    assert end(first)[0] == 0
+    assert project.states() == ["succeeded"]
 
 
 def test_a_killed_run_is_found_marked_and_run_again(project: Project, gate: Path) -> None:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+STOP_SECONDS = 30.0
+"""How long a command that was told to stop may wait for what is under way: a model, a query."""
+
 
 def project_of(context: click.Context) -> Project:
     """Read the project file that the command line names."""
@@ -198,20 +201,33 @@ def aside(work: Callable[[], T]) -> T:
 def stopping_on_signals() -> Iterator[threading.Event]:
     """Give an event that SIGTERM and SIGINT set; a second SIGINT ends the process at once.
 
-    A command that was stopped before its work was done ends with 128 plus the signal's number.
+    A command that was stopped before its work was done ends with 128 plus the signal's number;
+    so does one that is still at work `STOP_SECONDS` later, whatever it waits for.
     """
     from trivet.errors import RunStopped
 
-    stop = threading.Event()
+    stop, done = threading.Event(), threading.Event()
     signals: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and stop.is_set():
+        if number == signal.SIGINT and signals:
             os._exit(INTERRUPTED)  # threads may be deep in a driver: nothing gentler is sure
         signals.append(number)
-        stop.set()
-        logging.getLogger("trivet").warning("%s: stopping", signal.Signals(number).name)
+        if len(signals) == 1:  # a signal within this call must not wait for the event's own lock
+            stop.set()
+            logging.getLogger("trivet").warning("%s: stopping", signal.Signals(number).name)
 
+    def watch() -> None:
+        stop.wait()
+        if not done.wait(STOP_SECONDS):
+            name = signal.Signals(signals[0]).name
+            log = logging.getLogger("trivet")
+            log.warning("%s: not stopped after %g s; ending at once", name, STOP_SECONDS)
+            os._exit(128 + signals[0])
+
+    # Begun now: a handler that starts a thread may interrupt the start of another.
+    watcher = threading.Thread(target=watch, name="deadline", daemon=True)
+    watcher.start()
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
@@ -221,6 +237,9 @@ def stopping_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        done.set()
+        stop.set()
+        watcher.join()
 
 
 @contextmanager
