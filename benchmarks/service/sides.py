@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -190,7 +191,7 @@ def running(side: Side, body: bytes) -> Iterator[int]:
     }
     log = side.folder / f"{side.name.replace(' ', '-')}.log"
     if side.folder == PEERS:
-        log = HERE / ".work" / log.name
+        log = Path(tempfile.gettempdir()) / log.name
     with log.open("wb") as out:
         process = subprocess.Popen(
             [str(part) for part in side.command],

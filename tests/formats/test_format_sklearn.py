@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,20 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.cluster import KMeans
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.linear_model import (
+    BayesianRidge,
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    Ridge,
+    RidgeClassifier,
+)
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
@@ -136,6 +144,58 @@ def test_a_pipeline_in_a_pipeline_that_starts_with_dicts(tmp_path: Path) -> None
     artifact = tmp_path / format_.write(model, tmp_path)
     got = format_.read(artifact, Spec(MIXED, ONE)).predict(mixed())
     np.testing.assert_array_equal(columns(got)[:, 0], model.predict(dicts(mixed())))
+
+
+linear_models = st.sampled_from(
+    [
+        LinearRegression(),
+        LinearRegression(fit_intercept=False),
+        Ridge(),
+        Lasso(alpha=0.01),
+        BayesianRidge(),  # has a predict of its own
+    ]
+)
+MILES = Field(name="miles", type="float64")
+
+
+@settings(deadline=None, max_examples=25)
+@given(linear_models, st.booleans(), st.booleans(), st.integers(0, 2**31))
+def test_a_linear_regression_on_dicts_gives_the_same_bits(
+    last: Any, sparse: bool, single: bool, seed: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    data = pa.table(
+        {"zones": [f"{n}" for n in draw.integers(0, 9, 40)], "miles": draw.normal(0, 9, 40)}
+    ).to_batches()[0]
+    dense = not sparse or isinstance(last, BayesianRidge)
+    vectorizer = DictVectorizer(sparse=not dense, dtype=np.float32 if single else np.float64)
+    model = make_pipeline(vectorizer, clone(last)).fit(dicts(data), draw.normal(0, 9, 40))
+    spec = Spec(Schema([Field(name="zones", type="string"), MILES]), ONE)
+    with TemporaryDirectory() as folder:
+        predictor = format_.read(Path(folder) / format_.write(model, Path(folder)), spec)
+    for part in (data, data.slice(7, 1), data.slice(3, 16)):
+        got = columns(predictor.predict(part))[:, 0]
+        np.testing.assert_array_equal(got, model.predict(dicts(part)))
+
+
+def test_a_linear_regression_of_several_targets_on_dicts(tmp_path: Path) -> None:
+    several = np.stack((target(mixed()), -target(mixed())), axis=1)
+    model = make_pipeline(DictVectorizer(), LinearRegression()).fit(dicts(mixed()), several)
+    outputs = format_.signature(model).outputs
+    assert outputs is not None
+    artifact = tmp_path / format_.write(model, tmp_path)
+    got = format_.read(artifact, Spec(MIXED, outputs)).predict(mixed())
+    np.testing.assert_array_equal(columns(got), model.predict(dicts(mixed())))
+
+
+def test_a_linear_regression_refuses_what_is_not_finite_in_its_own_words(tmp_path: Path) -> None:
+    data = pa.record_batch({"miles": [1.0, 2.0, 4.0]})
+    model = make_pipeline(DictVectorizer(), LinearRegression()).fit(dicts(data), [1.0, 2.0, 3.0])
+    artifact = tmp_path / format_.write(model, tmp_path)
+    predictor = format_.read(artifact, Spec(Schema([MILES]), ONE))
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="Input"):
+            predictor.predict(pa.record_batch({"miles": [1.0, bad]}))
 
 
 def test_text_goes_to_a_text_vectorizer(tmp_path: Path) -> None:

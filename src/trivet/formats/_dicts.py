@@ -23,6 +23,9 @@ class Vectorizer:
         inputs: The columns of the batches.
         who: The artifact, for messages.
 
+    Attributes:
+        sparse: Whether the matrix is a sparse one.
+
     Raises:
         InvalidModel: A column is of a type that a DictVectorizer does not take.
     """
@@ -38,8 +41,8 @@ class Vectorizer:
         self._shape = len(self._vocabulary)
         #: csr_matrix, csr_array or ndarray: scikit-learn's version and its settings decide.
         self._container = type(vectorizer.transform([{}]))
-        self._sparse = vectorizer.sparse
-        if not self._sparse:
+        self.sparse = vectorizer.sparse
+        if not self.sparse:
             import scipy.sparse  # noqa: PLC0415 - heavy, and scikit-learn has imported it
 
             self._container = scipy.sparse.csr_array
@@ -63,7 +66,7 @@ class Vectorizer:
         """Return the matrix of a batch."""
         entries = self._one(batch) if batch.num_rows == 1 else self._many(batch)
         matrix = self._container(entries, shape=(batch.num_rows, self._shape))
-        if not self._sparse:
+        if not self.sparse:
             return matrix.toarray()
         matrix.sort_indices()
         return matrix

@@ -77,6 +77,14 @@ _PARALLEL = (
     "sklearn.tree._classes.BaseDecisionTree",
 )
 
+_LINEAR = frozenset(
+    {
+        "LinearModel.predict",
+        "LinearModel._decision_function",
+        "MultiOutputLinearModel.predict",
+    }
+)
+
 
 def recognises(model: object) -> bool:
     """Say whether it is an estimator, and not one of LightGBM's or XGBoost's own."""
@@ -140,7 +148,8 @@ def read(artifact: Path, spec: Spec) -> Predictor:
         )
     _set_threads(model, spec.threads)
     feed, rest = _feed(model, spec.inputs, str(artifact))
-    answer = _answer(rest, spec.outputs, str(artifact))
+    sparse = isinstance(feed, Vectorizer) and feed.sparse
+    answer = _answer(rest, spec.outputs, str(artifact), sparse=sparse)
 
     def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
         return answer(feed(batch), batch.num_rows)
@@ -287,14 +296,42 @@ def _objects(batch: pa.RecordBatch) -> Array:
     return matrix
 
 
-def _answer(model: Any, outputs: Schema, who: str) -> Callable[[Any, int], pa.RecordBatch]:
+def _answer(
+    model: Any, outputs: Schema, who: str, *, sparse: bool = False
+) -> Callable[[Any, int], pa.RecordBatch]:
     classes = _classes(model)
     if classes is None:
         served = Regression(outputs, _targets(model), who, whole=_whole(model))
-        return lambda rows, count: served.batch(np.asarray(model.predict(rows)), count)
+        predict = _linear(model) if sparse and _is_linear(model) else model.predict
+        return lambda rows, count: served.batch(np.asarray(predict(rows)), count)
     return _classifier(
         model, Classification(outputs, classes, who, probabilities=_has_probabilities(model))
     )
+
+
+def _is_linear(model: Any) -> bool:
+    """Say whether it predicts as scikit-learn's linear regressions do, with nothing overridden."""
+    kind = type(model)
+    if not is_a(model, "sklearn.linear_model._base.LinearModel"):
+        return False
+    methods = {kind.predict.__qualname__, kind._decision_function.__qualname__}
+    return methods <= _LINEAR and not {"predict", "_decision_function"} & set(vars(model))
+
+
+def _linear(model: Any) -> Callable[[Any], Array]:
+    """Return what a linear regression does with a sparse matrix, without a look at it each time.
+
+    The same product of the same matrix and the same weights, so the same bits; for one row,
+    scikit-learn's checks take many times longer than it. They are left to it where they matter: a
+    value that is not finite makes an answer that is not, and then the model is asked itself.
+    """
+    weights, intercept = model.coef_.T, model.intercept_
+
+    def predict(rows: Any) -> Array:
+        values = np.asarray(rows @ weights + intercept)
+        return values if np.isfinite(values).all() else np.asarray(model.predict(rows))
+
+    return predict
 
 
 def _classifier(model: Any, served: Classification) -> Callable[[Any, int], pa.RecordBatch]:
