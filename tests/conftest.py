@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from support import kafka as kafka_support
 from support.kafka import KafkaServer
 from support.places import Place, make_place
-from support.postgres import PostgresServer, Unavailable
+from support.postgres import PostgresServer
+from support.server import Unavailable
 
 
 def _skip_is_failure(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -71,7 +71,7 @@ def own_postgres() -> Iterator[Callable[[], PostgresServer]]:
 def _kafka() -> KafkaServer:
     try:
         return KafkaServer()
-    except kafka_support.Unavailable as error:
+    except Unavailable as error:
         pytest.skip(str(error))
 
 

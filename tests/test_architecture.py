@@ -190,6 +190,7 @@ LAYERS: list[dict[str, set[str]]] = [
         },
         "up": {"dashboard", "errors", "hosts.service", "hosts.stream", "settings", "up.settings"},
         "check": {
+            "actions",
             "artifacts",
             "brokers",
             "contract",

@@ -88,6 +88,10 @@ def test_binary_mode_follows_the_mapping_to_kafka() -> None:
         b'{"id":1,"source":"s","type":"t","specversion":"1.0"}',
         b'{"id":"a","source":"s","type":"t","specversion":"1.0","time":"2026-01-01T00:00:00"}',
         b'{"id":"a","source":"s","type":"t","specversion":"1.0","data_base64":"?"}',
+        b'{"id":"a","source":"s","type":"t","specversion":"1.0","time":NaN}',
+        b'{"id":1,"source":"s","type":"t","specversion":"1.0","data":NaN}',
+        b'["NaN"',
+        b"[NaN]",
     ],
 )
 def test_what_is_no_event_is_told_by_its_place(value: bytes | None) -> None:
@@ -109,6 +113,16 @@ def test_binary_headers_that_are_missing_or_no_text_are_told() -> None:
     )
     found = CloudEvents().decode(fetched((b"1", lacks), (b"1", odd)), "t")
     assert [place for place, _ in found.bad] == [0, 1]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_has_no_word_for_are_left_to_the_reader_of_the_data(number: str) -> None:
+    data = f'{{"fare": {number}, "zone": "caf\\u00e9"}}'
+    text = f'{{"id":"a","source":"s","type":"t","specversion":"1.0","data":{data}}}'
+    found = CloudEvents().decode(fetched((text.encode(), ())), "t")
+    assert not found.bad
+    assert (found.ids, found.sources) == (("a",), ("s",))
+    assert [bytes(each).decode() for each in found.data] == [data]
 
 
 def test_data_may_come_as_base64() -> None:

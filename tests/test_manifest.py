@@ -100,6 +100,7 @@ manifests = st.builds(
             max_ulps=st.integers(0, 2**63 - 1),
             rows=st.integers(0, 9),
             source=st.just("sample"),
+            compared=st.integers(0, 9),
         ),
     ),
     metrics=st.dictionaries(names, st.floats(allow_nan=False), max_size=2),

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trivet.parity import ANOTHER_ANSWER, MAX_ROWS, difference, measure, synthetic, ulps
+from trivet.parity import (
+    ANOTHER_ANSWER,
+    LEAST,
+    MAX_ROWS,
+    SIZES,
+    difference,
+    measure,
+    synthetic,
+    ulps,
+)
 from trivet.schema import TYPES, Field, Schema
 from trivet.testing import FailingModel, LinearModel
 from trivet.validation import Decoded, no_problems, validate
@@ -110,6 +119,27 @@ def test_a_model_whose_arithmetic_ignores_the_batch() -> None:
     measured = measure(LinearModel(weights=(3.0,)).predict, ROWS, source="sample")
     assert measured is not None
     assert (measured.max_ulps, measured.rows, measured.source) == (0, MAX_ROWS, "sample")
+
+
+def test_a_slow_model_is_asked_less_often_and_of_every_size() -> None:
+    sizes: list[int] = []
+    now = 0.0
+
+    def slow(batch: pa.RecordBatch) -> pa.RecordBatch:
+        nonlocal now
+        now += 1.0
+        sizes.append(batch.num_rows)
+        return LinearModel(weights=(3.0,)).predict(batch)
+
+    measured = measure(slow, ROWS, source="sample", clock=lambda: now)
+    quick = measure(LinearModel(weights=(3.0,)).predict, ROWS, clock=lambda: 0.0)
+    assert measured is not None
+    assert quick is not None
+    assert quick.compared == len(SIZES) * MAX_ROWS
+    assert measured.compared == sum(sizes[1:]) < quick.compared
+    assert len(sizes) <= 1 + len(SIZES) * LEAST
+    assert {min(size, MAX_ROWS % size or size) for size in SIZES} <= set(sizes)
+    assert all(sizes.count(size) >= min(LEAST, MAX_ROWS // size) - 1 for size in SIZES)
 
 
 def dense(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -326,7 +326,7 @@ def test_everything_is_found_at_once(tmp_path: Path) -> None:
     )
     assert [line.partition(": ")[0] for line in found] == [
         "unknown section 'resluts' (did you mean 'results'?); there are project, results, "
-        "alerts, broker, models, batch, stream, actuals, up, action, service, dashboard",
+        "broker, models, batch, stream, actuals, up, action, service, dashboard, alerts",
         "[project]",
         "[results] keep_for",
         "[models.m] uri",

@@ -140,7 +140,7 @@ def verdict(root: Path, true: float) -> Verdict:
     """Ask what the dashboard asks, and put the truth beside it."""
     query = (root / "sql" / "charts" / "effect.sql").read_text(encoding="utf-8")
     with sqlite3.connect(root / "data" / "results.db") as results:
-        uplift, low, high, treated, control = results.execute(query).fetchone()[:5]
+        _, uplift, low, high, treated, control, *_ = results.execute(query).fetchone()
     return Verdict(uplift, low, high, true, treated, control)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ class CloudEvents:
                 if binary and last is not None:
                     add((place, *_from_headers(last), value))
                     continue
-                e = _envelope(value)
+                e = _read(value)
                 data = e.data if e.data_base64 is None else _bytes_of(e.data_base64)
                 add((place, e.id, e.source, e.type, e.time, e.subject, data))
             except (ValueError, RecursionError) as error:  # msgspec's and Unicode's are ValueErrors
@@ -224,6 +225,26 @@ def check_extensions(names: Sequence[str]) -> None:
                 f"{name!r} cannot be an extension attribute of a CloudEvent: write lower-case "
                 "letters and digits, 20 at most, and no name of the standard"
             )
+
+
+def _read(value: bytes) -> _Envelope:
+    """Read an event in structured mode, whose data may have NaN and infinity in it.
+
+    JSON has no word for them, but most writers put theirs there: whoever reads the data says which
+    field it is.
+    """
+    try:
+        return _envelope(value)
+    except msgspec.DecodeError:
+        if b"NaN" not in value and b"Infinity" not in value:
+            raise
+        whole = json.loads(value)
+        if not isinstance(whole, dict) or "data" not in whole:
+            raise
+        data = json.dumps(whole.pop("data")).encode()
+        envelope = msgspec.convert(whole, _Envelope)
+        envelope.data = msgspec.Raw(data)
+        return envelope
 
 
 def _from_headers(headers: Headers) -> tuple[str, str, str, dt.datetime | None, str | None]:

@@ -36,11 +36,14 @@ class BatchDependence:
         max_ulps: Largest difference in units in the last place; 0 means the same bits.
         rows: Rows measured.
         source: ``sample`` (the rows given) or ``synthetic`` (made from the schema).
+        compared: Predictions in smaller batches that were held against those in the whole one,
+            all sizes together; 0 if that was not recorded.
     """
 
     max_ulps: int
     rows: int
     source: str
+    compared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,7 @@ class Manifest:
                 "max_ulps": measured.max_ulps,
                 "rows": measured.rows,
                 "source": measured.source,
+                "compared": measured.compared,
             }
         document |= {
             "metrics": {name: float(figure) for name, figure in self.metrics.items()},

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,13 @@ SIZES = (1, 2, 3, 5, 8, 13, 32, 64)
 """Batch sizes held against the whole: odd ones meet the tails of vectorised loops."""
 
 MAX_ROWS = 256
+
+LEAST = 8
+"""So many batches of each size are held against the whole, however slow the model is."""
+
+SECONDS = 5.0
+"""How long more of them are, until every row has been in a batch of every size."""
+
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _YEAR = 365 * 24 * 3600 * 10**6
 _SPANS: Mapping[str, tuple[int, int, int, int]] = {
@@ -44,8 +53,11 @@ def measure(
     batch: pa.RecordBatch,
     *,
     source: str = "synthetic",
+    clock: Callable[[], float] = time.monotonic,
 ) -> BatchDependence | None:
     """Predict the same rows in one batch and in several sizes, and compare.
+
+    A model that takes its time is not asked for all of them; what was compared is recorded.
 
     Returns:
         The largest difference met, or None if the model refuses the rows.
@@ -53,17 +65,22 @@ def measure(
     rows = batch.slice(0, MAX_ROWS)
     try:
         whole = predict(rows)
-        worst = 0
-        for size in SIZES:
-            starts = range(0, rows.num_rows, size)
-            parts = [predict(rows.slice(start, size)).columns for start in starts]
-            together = [pa.concat_arrays(pieces) for pieces in zip(*parts, strict=True)]
-            worst = max(worst, _worst(whole.columns, together))
+        worst = compared = 0
+        until = clock() + SECONDS
+        for turn, starts in enumerate(zip_longest(*(_starts(rows.num_rows, n) for n in SIZES))):
+            if turn >= LEAST and clock() > until:
+                break
+            for size, start in zip(SIZES, starts, strict=True):
+                if start is None:
+                    continue
+                part = predict(rows.slice(start, size))
+                worst = max(worst, _worst(whole.slice(start, size).columns, part.columns))
+                compared += part.num_rows
     except Exception:
         if source == "sample":
             raise
         return None
-    return BatchDependence(max_ulps=worst, rows=rows.num_rows, source=source)
+    return BatchDependence(max_ulps=worst, rows=rows.num_rows, source=source, compared=compared)
 
 
 def difference(a: pa.RecordBatch | pa.Table, b: pa.RecordBatch | pa.Table) -> int:
@@ -102,6 +119,13 @@ def synthetic(schema: Schema, rows: int = MAX_ROWS) -> pa.RecordBatch:
     rng = np.random.default_rng(20_190_701)
     columns = [_column(field, rows, rng) for field in schema]
     return pa.RecordBatch.from_arrays(columns, schema=schema.arrow)
+
+
+def _starts(rows: int, size: int) -> list[int]:
+    """Return where batches of a size begin: the last one, which may be shorter, then any."""
+    starts = range(0, rows, size)
+    order = np.random.default_rng(size).permutation(len(starts) - 1)
+    return [starts[-1], *(starts[int(i)] for i in order)]
 
 
 def _worst(a: Iterable[pa.Array], b: Iterable[pa.Array]) -> int:

@@ -78,6 +78,18 @@ def test_a_dry_run_shows_the_messages_and_sends_none(campaign: Campaign) -> None
     assert campaign.files() == []
 
 
+def test_a_dry_run_of_what_was_decided_says_so_and_still_shows_the_messages(
+    campaign: Campaign,
+) -> None:
+    campaign.set(cooldown="30d")
+    campaign.invoke("score", "toy-scores")
+    campaign.invoke("act", "offer")
+    shown = campaign.invoke("act", "offer", "--dry-run").output
+    assert "offer: decided before, nothing more is chosen; decided now it would be 4" in shown
+    assert "Subject: An offer for N1004" in shown
+    assert len(campaign.states()) == 4
+
+
 def test_a_dry_run_before_anything_is_published(campaign: Campaign) -> None:
     assert "is not published yet" in campaign.invoke("act", "offer", "--dry-run").output
 

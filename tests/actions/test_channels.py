@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import ipaddress
 import socket
 import ssl
@@ -297,6 +298,19 @@ def test_a_folder_gets_one_whole_file_a_delivery(tmp_path: Path) -> None:
     (file,) = (tmp_path / "a" / "b").iterdir()
     assert file.name == "k1.json"
     assert file.read_bytes() == MESSAGE.payload()
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path: Path) -> None:
+    left, held = tmp_path / ".draft-left", tmp_path / ".draft-held"
+    folder = Folder(tmp_path)
+    with held.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        left.write_text("half")
+        folder.send([MESSAGE])
+        folder.close()
+        assert {each.name for each in tmp_path.iterdir()} == {"k1.json", held.name}
+    folder.close()
+    assert [each.name for each in tmp_path.iterdir()] == ["k1.json"]
 
 
 def test_a_folder_that_is_none_delays(tmp_path: Path) -> None:

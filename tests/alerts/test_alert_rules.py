@@ -9,8 +9,9 @@ import pytest
 
 from support.truths import NOW
 from trivet.alerts.rules import Alert, Facts, Moved, grown, judge, main_metric
-from trivet.alerts.settings import AlertSettings
+from trivet.alerts.settings import AlertSettings, Thresholds
 from trivet.monitoring.drift import Drift
+from trivet.results.offsets import Standing
 
 HOUR = dt.timedelta(hours=1)
 
@@ -140,6 +141,49 @@ def test_lag() -> None:
     assert "360 s after their events (threshold 300 s)" in one(facts).message
     assert kinds(facts, lag=dt.timedelta(minutes=10)) == []
     assert kinds(facts, lag=dt.timedelta()) == []
+
+
+def standing(partition: int = 0, waiting: int = 0, moved: float = 0, seen: float = 0) -> Standing:
+    """Return a partition that moved and was seen so many minutes ago."""
+    minute = dt.timedelta(minutes=1)
+    return Standing(partition, waiting, NOW - moved * minute, NOW - seen * minute)
+
+
+def test_a_silent_topic_is_no_alert() -> None:
+    assert kinds(Facts("d", topic="rides", consumers=[standing(moved=10_000, seen=1)])) == []
+
+
+def test_a_stream_that_does_not_move_while_events_wait() -> None:
+    consumers = [standing(0, 7, 6, 1), standing(1, 0, 60, 1), standing(2, 1000, 9, 1)]
+    alert = one(Facts("d", topic="rides", consumers=consumers, lag=dt.timedelta(hours=1)))
+    assert alert.kind == "lag"
+    assert "partitions 0, 2 of rides have not moved since 2026-02-01 12:21 UTC" in alert.message
+    assert "1,007 events waiting" in alert.message
+    assert (alert.value, alert.threshold) == (540.0, 300.0)
+    moving = Facts("d", topic="rides", consumers=[standing(0, 1_000_000, 1, 1)])
+    assert kinds(moving) == []
+    assert kinds(moving, lag=dt.timedelta(seconds=30)) == ["lag"]
+
+
+def test_a_stream_that_nobody_consumes() -> None:
+    alert = one(Facts("d", topic="rides", consumers=[standing(0, 0, 90, 6), standing(1, 5, 90, 7)]))
+    assert alert.kind == "stopped"
+    assert alert.message == (
+        "nobody has consumed partitions 0, 1 of rides since 2026-02-01 12:24 UTC, with 5 events "
+        "waiting; run: trivet consume d"
+    )
+    assert (alert.value, alert.threshold) == (360.0, 300.0)
+    many = Facts("d", topic="rides", consumers=[standing(n, 0, 9, 9) for n in range(7)])
+    assert "partitions 0, 1, 2, 3, 4 and 2 more of rides since" in one(many).message
+    assert kinds(many, stopped=dt.timedelta()) == []
+    assert kinds(many, stopped=dt.timedelta(hours=1)) == []
+
+
+def test_a_deployment_has_thresholds_of_its_own() -> None:
+    own = Thresholds(drift=0.05)
+    settings = AlertSettings(deployments={"d": own})
+    assert settings.of("d") is own
+    assert settings.of("other") is settings
 
 
 def test_how_much_an_error_has_grown() -> None:

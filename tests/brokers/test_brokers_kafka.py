@@ -14,16 +14,24 @@ from support.kafka import USER, KafkaServer
 from trivet.brokers import connect
 from trivet.errors import BrokerError, BrokerUnavailable, MissingExtra
 
-_SASL = "security.protocol=SASL_PLAINTEXT&sasl.mechanism=PLAIN&sasl.username={user}"
+PASSWORD = "s3cret-Pa%24s"
 
 
-def login(kafka: KafkaServer, password: str) -> str:
-    asked = _SASL.format(user=USER)
-    return f"kafka://{kafka.sasl_address}?{asked}&sasl.password={password}"
+def secure(kafka: KafkaServer, password: str = PASSWORD, **more: str) -> str:
+    """Return the url of the listener that asks for a login, over TLS."""
+    asked = {
+        "security.protocol": "SASL_SSL",
+        "ssl.ca.location": str(kafka.authority),
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": USER,
+        "sasl.password": password,
+    } | {name.replace("_", "."): value for name, value in more.items()}
+    told = "&".join(f"{name}={value}" for name, value in asked.items() if value)
+    return f"kafka://{kafka.secure_address}?{told}"
 
 
-def test_settings_of_a_login_are_passed_on(kafka: KafkaServer) -> None:
-    broker = connect(login(kafka, "s3cret-Pa%24s"))
+def test_settings_of_tls_and_a_login_are_passed_on(kafka: KafkaServer) -> None:
+    broker = connect(secure(kafka))
     topic = kafka.new_name()
     broker.create(topic)
     fill(broker, topic, [b"v"])
@@ -34,11 +42,42 @@ def test_settings_of_a_login_are_passed_on(kafka: KafkaServer) -> None:
 
 
 def test_a_wrong_password_is_told_and_not_printed(kafka: KafkaServer) -> None:
-    broker = connect(login(kafka, "wrong-secret"))
+    broker = connect(secure(kafka, "wrong-secret"))
     with pytest.raises(BrokerError, match="uthentication") as told:
         broker.topics()
     assert not isinstance(told.value, BrokerUnavailable)
     assert "wrong-secret" not in str(told.value)
+
+
+def test_a_broker_that_nobody_vouches_for_is_not_trusted(
+    kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trivet.brokers.kafka._CALL_SECONDS", 5.0)
+    broker = connect(secure(kafka, ssl_ca_location=""))
+    with pytest.raises(BrokerError, match="certificate verify failed") as told:
+        broker.topics()
+    assert PASSWORD not in str(told.value)
+    broker.close()
+
+
+def test_a_certificate_of_another_host_is_not_trusted(
+    kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trivet.brokers.kafka._CALL_SECONDS", 5.0)
+    broker = connect(secure(kafka).replace("127.0.0.1", "localhost"))
+    with pytest.raises(BrokerError, match="certificate"):
+        broker.topics()
+    broker.close()
+
+
+def test_a_listener_that_speaks_tls_only_is_told(
+    kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trivet.brokers.kafka._CALL_SECONDS", 5.0)
+    broker = connect(f"kafka://{kafka.secure_address}")
+    with pytest.raises(BrokerUnavailable, match="kafka://127"):
+        broker.topics()
+    broker.close()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +124,7 @@ def test_a_broker_that_dies_and_comes_back_costs_nothing(
     appender = broker.appender()
     appender.append("topic", b"k", b"2")
     flush(appender)
-    own_kafka.stop(kill=True)
+    own_kafka.stop(immediate=True)
     appender.append("topic", b"k", b"3")
     assert appender.flush(0.1) == 1
     own_kafka.start()

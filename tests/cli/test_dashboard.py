@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,8 +63,6 @@ def test_it_serves_until_it_is_told_to_stop(project: Path, number: int) -> None:
 
 
 def test_a_port_that_is_taken_is_named(project: Path) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -123,3 +126,39 @@ def test_what_cannot_be_reported_is_told(
     done = invoke(project, "report", *arguments)
     assert done.exit_code != 0
     assert says in done.output + str(done.exception)
+
+
+def test_it_is_run_and_stopped_within_a_process(
+    project: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    done = invoke(project, "dashboard", "--as-of", "2026-02-10T06:00+00:00", "--port", "65536")
+    assert done.exit_code == 2
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = invoke(project, "dashboard", "--port", port)
+        assert "cannot listen" in done.output
+        assert "is no date or moment" in invoke(project, "dashboard", "--as-of", "x").output
+
+    said: list[str] = []
+
+    def answers() -> bool:
+        where = f"http://127.0.0.1:{port}/"
+        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(where) as answer:
+            said.append(answer.read().decode())
+        return bool(said)
+
+    def stop() -> None:
+        try:
+            until(answers)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    done = invoke(project, "dashboard", "--port", port, "--as-of", "2026-02-10")
+    thread.join()
+    assert done.exit_code == 0, done.output
+    assert BATCH in said[0]

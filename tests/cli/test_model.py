@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from sklearn.linear_model import LinearRegression
 
 import trivet
 from support.toy import Toy, Tripled
@@ -117,3 +122,78 @@ def test_without_a_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(command, ["model", "show", "models/toy"])
     assert result.exit_code == 0, result.output
     assert "toy 1" in result.output
+
+
+@pytest.fixture
+def registry(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give the client of an MLflow registry in a SQLite file, with three versions of a model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow warns of its own dependencies
+        import mlflow
+        import mlflow.sklearn
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec
+        from mlflow.types import Schema as Columns
+
+        url = f"sqlite:///{root}/mlflow.db"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        mlflow.set_tracking_uri(url)
+        try:
+            client = mlflow.MlflowClient()
+            client.create_registered_model("fares")
+            model = LinearRegression().fit(np.arange(6.0).reshape(3, 2), [1.0, 2.0, 3.0])
+            for number in range(3):
+                place = root / f"made-{number}"
+                names = [ColSpec("double", name) for name in ("a", "b")]
+                outputs = [ColSpec("double", "fare" if number < 2 else "price")]
+                mlflow.sklearn.save_model(
+                    model,
+                    place,
+                    signature=ModelSignature(Columns(names), Columns(outputs)),
+                    serialization_format="skops",
+                    skops_trusted_types=["numpy.dtype"],
+                    pip_requirements=[],
+                )
+                client.create_model_version("fares", place.as_uri(), description=f"No. {number}")
+            yield client
+        finally:
+            mlflow.set_tracking_uri("")
+
+
+def test_the_aliases_of_a_registry_are_the_truth(root: Path, registry: Any) -> None:
+    (root / "trivet.toml").write_text('[models.fare]\nuri = "models:/fares@champion"\n')
+    assert "version 1 is in use\n" in run(root, "promote", "fare", "1").output
+    assert run(root, "promote", "fare", "2").output == "fare: version 2 is in use (before: 1)\n"
+    told = run(root, "promote", "fare", "3").output
+    assert "  output fare is gone\n" in told
+    assert "  output price is new (float64)\n" in told
+    assert registry.get_model_version_by_alias("fares", "champion").version == "3"
+    assert run(root, "rollback", "fare").output == "fare: version 2 is in use (before: 3)\n"
+    assert run(root, "rollback", "fare").output == "fare: version 1 is in use (before: 2)\n"
+    assert registry.get_model_version_by_alias("fares", "champion").version == "1"
+    rows = [json.loads(line) for line in run(root, "list", "--json").output.splitlines()]
+    assert [(row["version"], row["current"]) for row in rows] == [
+        ("1", True),
+        ("2", False),
+        ("3", False),
+    ]
+    assert "No. 2" in run(root, "list").output
+    for arguments, words in (
+        (("promote", "fare", "9"), "fares"),
+        (("promote", "fare", "1"), "in use already"),
+        (("rollback", "fare"), "no version is known that was in use before 1"),
+    ):
+        error = run(root, *arguments).exception
+        assert isinstance(error, ModelError)
+        assert words in str(error)
+    # Somebody moves it by MLflow's own means.
+    registry.set_registered_model_alias("fares", "champion", "3")
+    assert run(root, "rollback", "fare").output == "fare: version 1 is in use (before: 3)\n"
+
+
+def test_an_alias_of_a_registry_without_the_model(root: Path, registry: Any) -> None:
+    (root / "trivet.toml").write_text('[models.fare]\nuri = "models:/fairs@champion"\n')
+    for arguments in (("list",), ("promote", "fare", "1"), ("rollback", "fare")):
+        error = run(root, *arguments).exception
+        assert isinstance(error, ModelError)
+        assert "MLFLOW_TRACKING_URI" in str(error)

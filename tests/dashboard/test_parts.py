@@ -151,7 +151,7 @@ def test_a_quantile_lies_among_the_values(values: list[float], share: float) -> 
 
 def test_every_specification_is_valid_vega_lite(dash: Dash) -> None:
     for path in (f"/deployments/{BATCH}", "/deployments/service-duration", "/runs", "/rejects",
-                 "/charts/Campaign"):  # fmt: skip
+                 "/quality", "/drift", "/charts/Campaign"):  # fmt: skip
         for name, spec in dash.page(path).charts.items():
             bare = {k: v for k, v in spec.items() if k != "datasets"}
             kind = alt.LayerChart if "layer" in bare else alt.Chart
@@ -160,7 +160,7 @@ def test_every_specification_is_valid_vega_lite(dash: Dash) -> None:
 
 
 def test_a_specification_can_stand_in_a_page() -> None:
-    drawn = charts.base().mark_bar().encode(x="a:N")
+    drawn = charts.base().mark("bar").encode(x="a:N")
     made = charts.chart("c", "C", drawn, [{"a": "</script>", "n": float("inf"), "d": FIRST.date()}])
     assert "</script>" not in made.json
     assert '"n":null' in made.json

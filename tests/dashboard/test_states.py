@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -23,22 +23,34 @@ SLOW = {
 }
 
 
-def test_without_results_the_page_names_the_command_and_comes_back(empty: Dash) -> None:
-    shown = empty.page("/")
+@pytest.fixture(params=["sqlite", "postgres"])
+def blank(request: pytest.FixtureRequest, tmp_path: Path, vega: Path) -> Iterator[Dash]:
+    """Give a dashboard over a database without results, of each kind."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'results.db'}"
+    else:
+        url = request.getfixturevalue("postgres_url")
+    with Dash(url, vega).serving() as made:
+        yield made
+    made.source.close()
+
+
+def test_without_results_the_page_names_the_command_and_comes_back(blank: Dash) -> None:
+    shown = blank.page("/")
     assert "No results yet" in shown.text
     assert "trivet score NAME" in shown.text
     assert "data-waits" in shown.html
-    filled(empty.url, days=3, logs=False)
-    shown = empty.page("/")
+    filled(blank.url, days=3, logs=False)
+    shown = blank.page("/")
     assert BATCH in shown.text
     assert "data-waits" not in shown.html
 
 
-def test_results_without_a_run_say_what_fills_them(empty: Dash) -> None:
-    open_results(empty.url).close()
-    assert "No deployment has run yet" in empty.page("/").text
-    assert "trivet score NAME" in empty.page("/runs").text
-    assert "No deployment has run yet" in empty.page("/rejects").text
+def test_results_without_a_run_say_what_fills_them(blank: Dash) -> None:
+    open_results(blank.url).close()
+    assert "No deployment has run yet" in blank.page("/").text
+    assert "trivet score NAME" in blank.page("/runs").text
+    assert "No deployment has run yet" in blank.page("/rejects").text
 
 
 def test_a_deployment_without_a_prediction_says_what_fills_it(empty: Dash) -> None:
@@ -49,18 +61,18 @@ def test_a_deployment_without_a_prediction_says_what_fills_it(empty: Dash) -> No
 
 
 @pytest.mark.parametrize(("version", "says"), [(1, "trivet results upgrade"), (99, "pip install")])
-def test_another_layout_is_told_with_the_command(empty: Dash, version: int, says: str) -> None:
-    with open_results(empty.url) as db:
+def test_another_layout_is_told_with_the_command(blank: Dash, version: int, says: str) -> None:
+    with open_results(blank.url) as db:
         db.execute("CREATE TABLE kept AS SELECT * FROM trivet_schema")
         db.execute("DELETE FROM trivet_schema")
         db.execute("INSERT INTO trivet_schema VALUES ($v)", v=version)
-    shown = empty.page("/runs", 503)
+    shown = blank.page("/runs", 503)
     assert says in shown.text
     assert "data-waits" in shown.html
-    with connect(empty.url, write=True) as db:
+    with connect(blank.url, write=True) as db:
         db.execute("DELETE FROM trivet_schema")
         db.execute("INSERT INTO trivet_schema SELECT * FROM kept")
-    empty.page("/runs")
+    blank.page("/runs")
 
 
 def test_a_file_that_is_no_database_is_told(empty: Dash) -> None:

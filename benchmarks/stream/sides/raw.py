@@ -1,10 +1,11 @@
 """The floor: the loop that one writes by hand, without validation, lineage, metrics or duplicates.
 
-    python raw.py MODEL BROKER TOPIC SINK EVENTS GROUP
+    python raw.py MODEL BROKER TOPIC SINK EVENTS GROUP [WARM]
 
 SINK is the path of an SQLite file (rows and offsets in one durable transaction) or ``topic:NAME``
 (events and offsets in one transaction of the broker). The embedded broker's file is read by the
-broker's own reading, Kafka by confluent-kafka.
+broker's own reading, Kafka by confluent-kafka. With WARM, events are taken as soon as they are
+there, and how late their results were is told of all but the first so many.
 """
 
 import json
@@ -12,6 +13,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import lightgbm
@@ -21,7 +23,7 @@ import numpy as np
 from trivet import brokers
 
 BATCH = 4096
-model_path, url, topic, sink, count, group = sys.argv[1:]
+model_path, url, topic, sink, count, group, *warm = sys.argv[1:]
 booster = lightgbm.Booster(model_file=model_path)
 names = booster.feature_name()
 decode = msgspec.json.Decoder().decode
@@ -29,7 +31,7 @@ encode = msgspec.json.Encoder().encode
 kafka = url.startswith("kafka://")
 server = url.removeprefix("kafka://")
 
-Batch = tuple[dict[int, int], list[Any]]
+Batch = tuple[dict[int, int], list[Any], list[str]]
 Keep = Callable[[dict[int, int], list[Any], list[float]], None]
 
 
@@ -55,7 +57,11 @@ else:
 def batches() -> Iterator[Batch]:
     while True:
         if kafka:
-            messages = consumer.consume(BATCH, 0.02)
+            if warm:  # consume() would wait for the whole batch
+                first = consumer.poll(0.1)
+                messages = [] if first is None else [first, *consumer.consume(BATCH - 1, 0)]
+            else:
+                messages = consumer.consume(BATCH, 0.02)
             values = [message.value() or b"" for message in messages]
             ends = {m.partition() or 0: (m.offset() or 0) + 1 for m in messages}
         else:
@@ -64,7 +70,9 @@ def batches() -> Iterator[Batch]:
                 values += [value or b"" for value in fetched.values]
                 ends[fetched.partition] = fetched.offsets[-1] + 1
         if values:
-            yield ends, [decode(value)["data"] for value in values]
+            events = list(map(decode, values))
+            happened = [event["time"] for event in events] if warm else []
+            yield ends, [event["data"] for event in events], happened
 
 
 def into_sqlite() -> Keep:
@@ -120,15 +128,22 @@ def into_topic() -> Keep:
 def main() -> None:
     keep = into_topic() if sink.startswith("topic:") else into_sqlite()
     done, wanted, began = 0, int(count), 0.0
-    for ends, rows in batches():
+    late: list[float] = []
+    for ends, rows, happened in batches():
         began = began or time.perf_counter()
         matrix = np.array([[row[name] for name in names] for row in rows], dtype=np.float64)
         found: Any = booster.predict(matrix, num_threads=1)
         keep(ends, rows, found.tolist())
+        now = time.time()
+        late += [now - datetime.fromisoformat(moment).timestamp() for moment in happened]
         done += len(rows)
         if done >= wanted:
             break
-    print(json.dumps({"events": done, "seconds": time.perf_counter() - began}))
+    told = {"events": done, "seconds": time.perf_counter() - began}
+    if warm:
+        measured = np.array(late[int(warm[0]) :]) * 1000
+        told |= {f"p{p}_ms": float(np.percentile(measured, p)) for p in (50, 99)}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

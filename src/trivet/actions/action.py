@@ -72,10 +72,12 @@ class Preview:
     Attributes:
         groups: How many would be in each group.
         messages: The first of those that would be sent.
+        decided: Whether the interval was decided on before, so that none of this will be done.
     """
 
     groups: Mapping[str, int]
     messages: Sequence[Message]
+    decided: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,7 @@ class Action:
         settings = self.settings
         with self.around.open_results() as db:
             self._attempt(db, interval)
+            decided = outbox.is_decided(db, settings.name, interval)
         rows, keys = self._candidates(interval)
         with self._people(frank=True) as people:
             suppressed = people.suppressed()
@@ -225,7 +228,7 @@ class Action:
             for each, key in zip(first, decoded, strict=True)
             if not settings.contacts or each.key in contacts
         ]
-        return Preview(_counted(assigned), messages)
+        return Preview(_counted(assigned), messages, decided)
 
     def approve(self, interval: Interval | None) -> int:
         """Let proposed deliveries go; return how many there were."""
@@ -252,7 +255,7 @@ class Action:
         settings, where = self.settings, f"[action.{self.settings.name}]"
         try:
             with connect(self.around.results, root=self.around.root) as db:
-                bounds = _bounds(db, interval)
+                bounds = bounds_of(db, interval)
                 names = db.columns(settings.select, bounds)
                 lacking = [name for name in settings.key if name not in names]
                 if lacking:
@@ -324,7 +327,7 @@ def described(groups: Mapping[str, int]) -> str:
     return ", ".join(f"{groups[group]} {words.get(group, group)}" for group in GROUPS)
 
 
-def _bounds(db: Connection, interval: Interval) -> dict[str, Any]:
+def bounds_of(db: Connection, interval: Interval) -> dict[str, Any]:
     """Return an interval's moments as the results keep them, so that they can be equal."""
     bounds = {"interval_start": interval.start, "interval_end": interval.end}
     if db.dialect.name != "sqlite":

@@ -60,7 +60,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """One decision as the history has it."""
+    """One decision as the history has it; once `pruned`, without its people."""
 
     interval_start: Moment
     interval_end: Moment
@@ -73,6 +73,7 @@ class Decided:
     over_limit: int
     cooldown: int
     suppressed: int
+    pruned: bool
     deliveries: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
 
@@ -100,7 +101,7 @@ def undecided(db: Connection, settings: ActionSettings, since: Moment = _FIRST) 
         deployment=settings.after,
         since=since,
     )
-    bounds = zip(_moments(rows["interval_start"]), _moments(rows["interval_end"]), strict=True)
+    bounds = zip(moments(rows["interval_start"]), moments(rows["interval_end"]), strict=True)
     intervals = [Interval(*pair) for pair in bounds]
     return [Undecided(*pair) for pair in zip(intervals, rows["cause"].to_pylist(), strict=True)]
 
@@ -113,6 +114,14 @@ def published_attempt(db: Connection, deployment: str, interval: Interval) -> in
         interval_start=interval.start,
     )
     return int(found["attempt"][0].as_py()) if found.num_rows else None
+
+
+def newest_published(db: Connection, deployment: str) -> Interval | None:
+    """Return the newest interval of a deployment that is published, or None."""
+    rows = db.rows(named("newest_published", db.dialect.name), deployment=deployment, limit=1)
+    if not rows.num_rows:
+        return None
+    return Interval(moments(rows["interval_start"])[0], moments(rows["interval_end"])[0])
 
 
 def is_decided(db: Connection, action: str, interval: Interval) -> bool:
@@ -130,6 +139,7 @@ def cooling(
     rows = db.rows(
         named("cooling", db.dialect.name),
         action=settings.name,
+        interval_start=interval.start,
         since=now - settings.cooldown,
         interval_since=interval.start - settings.cooldown,
         interval_until=interval.start + settings.cooldown,
@@ -330,7 +340,7 @@ def history(db: Connection, action: str, limit: int) -> list[Decided]:
     empty: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
     return [
         Decided(
-            **row,
+            **row | {"pruned": bool(row["pruned"])},
             deliveries=dict(found.get(row["interval_start"], empty)[0]),
             reasons=dict(found.get(row["interval_start"], empty)[1]),
         )
@@ -363,9 +373,10 @@ def _clock(db: Connection) -> float:
 
 
 def _moments_of(rows: Sequence[Mapping[str, Any]], name: str) -> list[Moment]:
-    return _moments(pa.chunked_array([pa.array([row[name] for row in rows])])) if rows else []
+    return moments(pa.chunked_array([pa.array([row[name] for row in rows])])) if rows else []
 
 
-def _moments(column: pa.ChunkedArray) -> list[Moment]:
-    moments: list[Moment] = from_text(column).to_pylist()
-    return [moment.astimezone(dt.UTC) for moment in moments]
+def moments(column: pa.ChunkedArray) -> list[Moment]:
+    """Return a column of moments as UTC, whatever the database keeps them as."""
+    found: list[Moment] = from_text(column).to_pylist()
+    return [moment.astimezone(dt.UTC) for moment in found]

@@ -40,6 +40,9 @@ class Template:
         source: The file's text.
         where: What to call it in messages.
 
+    Attributes:
+        names: The values that it names.
+
     Raises:
         ActionError: It has no subject, or its syntax is wrong.
         MissingExtra: The libraries are not installed.
@@ -48,7 +51,7 @@ class Template:
     def __init__(self, source: str, where: str) -> None:
         try:
             import markdown_it  # noqa: PLC0415 - an extra, loaded where it is used
-            from jinja2 import StrictUndefined, TemplateError  # noqa: PLC0415
+            from jinja2 import StrictUndefined, TemplateError, meta  # noqa: PLC0415
             from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtra("a template", "actions") from error
@@ -64,6 +67,7 @@ class Template:
             self._subject = plain.from_string(subject.strip())
             self._text = plain.from_string(body.strip())
             self._marked = marked.from_string(body.strip())
+            self.names = frozenset(meta.find_undeclared_variables(plain.parse(subject + body)))
         except TemplateError as error:
             raise ActionError(f"{where}: {error}; correct the template") from error
         self._html = markdown_it.MarkdownIt("commonmark", {"html": False})

@@ -13,6 +13,7 @@ from trivet.hosts.schedule import Interval, Schedule
 from trivet.monitoring.drift import compare
 from trivet.monitoring.profiles import Profile
 from trivet.results.asking import EVER, Asking
+from trivet.results.offsets import Standing
 from trivet.results.profiles import periods, references
 from trivet.results.quality import added_up, groups
 from trivet.results.tables import table_of
@@ -70,9 +71,10 @@ def _batch(ask: Asking, deployment: Mapping[str, Any], limits: Limits, now: dt.d
 
 def _rows(ask: Asking, deployment: Mapping[str, Any], limits: Limits, now: dt.datetime) -> Facts:
     name = deployment["name"]
+    consumed = _consumed(ask, deployment)
     newest = ask("newest_hour_profiled", deployment=name)[0]["hour"]
     if newest is None:
-        return Facts(name)
+        return Facts(name, **consumed)
     since, until = newest + HOUR - DAY, newest + HOUR
     label = _Labels(deployment)
     found = periods(ask, name, deployment["kind"], since, until)
@@ -85,6 +87,7 @@ def _rows(ask: Asking, deployment: Mapping[str, Any], limits: Limits, now: dt.da
         "rejected": rejected,
         "moved": moved(ask, name, deployment["kind"], since, until),
         "lag": _lag(ask, deployment, now),
+        **consumed,
     }
     return Facts(**told, **_measured(ask, deployment, limits, label))
 
@@ -168,6 +171,18 @@ def _freshness(
             if each.start not in done
         ]
     return told
+
+
+def _consumed(ask: Asking, deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the partitions of a stream are, as its consumers told."""
+    if deployment["kind"] != "stream":
+        return {}
+    found = ask("consumers", deployment=deployment["name"])
+    standings = [
+        Standing(row["partition_number"], row["waiting"], row["moved_at"], row["seen_at"])
+        for row in found
+    ]
+    return {"topic": found[0]["topic"] if found else "", "consumers": standings}
 
 
 def _lag(ask: Asking, deployment: Mapping[str, Any], now: dt.datetime) -> dt.timedelta | None:

@@ -21,7 +21,7 @@ log = logging.getLogger("trivet.alerts")
 def look(db: Connection, settings: AlertSettings, limits: Limits, now: dt.datetime) -> list[Alert]:
     """Return what is wrong now."""
     facts = gather(asking(db), limits, now)
-    return [alert for each in facts for alert in judge(each, settings, now)]
+    return [alert for each in facts for alert in judge(each, settings.of(each.name), now)]
 
 
 def tell(

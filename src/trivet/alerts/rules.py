@@ -6,9 +6,10 @@ import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from trivet.alerts.settings import AlertSettings
+from trivet.alerts.settings import Thresholds
 from trivet.monitoring.drift import Drift
 from trivet.monitoring.quality import HIGHER_IS_BETTER
+from trivet.results.offsets import Standing
 
 MAIN_METRICS = ("mae", "rmse", "roc_auc", "accuracy", "log_loss")
 """The measure that is held against that of the training: the first that both have."""
@@ -20,7 +21,8 @@ class Alert:
 
     Attributes:
         deployment: Where.
-        kind: ``failed``, ``late``, ``missing``, ``rejects``, ``drift``, ``quality`` or ``lag``.
+        kind: ``failed``, ``late``, ``missing``, ``rejects``, ``drift``, ``quality``, ``lag`` or
+            ``stopped``.
         message: In words, with what to do.
         subject: What tells it from others of its kind, such as the metric.
         value: What was measured.
@@ -66,6 +68,8 @@ class Facts:
         trained: Measures that the manifest tells.
         limits: Limits of measures: metric, whether above is bad, and the value.
         lag: How long after their events the newest predictions came.
+        topic: What a stream consumes.
+        consumers: How its partitions are; empty if nobody has told.
     """
 
     name: str
@@ -84,16 +88,19 @@ class Facts:
     trained: Mapping[str, float] = field(default_factory=dict)
     limits: Sequence[tuple[str, bool, float]] = ()
     lag: dt.timedelta | None = None
+    topic: str = ""
+    consumers: Sequence[Standing] = ()
 
 
-def judge(facts: Facts, settings: AlertSettings, now: dt.datetime) -> list[Alert]:
+def judge(facts: Facts, settings: Thresholds, now: dt.datetime) -> list[Alert]:
     """Return what is wrong with a deployment."""
     return [
         *_runs(facts, settings, now),
         *_rejects(facts, settings),
         *_drift(facts, settings),
         *_quality(facts, settings),
-        *_lag(facts, settings),
+        *_lag(facts, settings, now),
+        *_stopped(facts, settings, now),
     ]
 
 
@@ -109,7 +116,7 @@ def main_metric(metrics: Mapping[str, float], trained: Mapping[str, float]) -> s
     return next((name for name in MAIN_METRICS if name in metrics and name in trained), None)
 
 
-def _runs(facts: Facts, settings: AlertSettings, now: dt.datetime) -> Iterator[Alert]:
+def _runs(facts: Facts, settings: Thresholds, now: dt.datetime) -> Iterator[Alert]:
     name = facts.name
     if settings.failed and facts.failed:
         newest, count = facts.failed[-1], len(facts.failed)
@@ -145,7 +152,7 @@ def _runs(facts: Facts, settings: AlertSettings, now: dt.datetime) -> Iterator[A
         )
 
 
-def _rejects(facts: Facts, settings: AlertSettings) -> Iterator[Alert]:
+def _rejects(facts: Facts, settings: Thresholds) -> Iterator[Alert]:
     if not settings.rejects or facts.rows < max(settings.min_rows, 1):
         return
     share = facts.rejected / facts.rows
@@ -160,7 +167,7 @@ def _rejects(facts: Facts, settings: AlertSettings) -> Iterator[Alert]:
         )
 
 
-def _drift(facts: Facts, settings: AlertSettings) -> Iterator[Alert]:
+def _drift(facts: Facts, settings: Thresholds) -> Iterator[Alert]:
     if not settings.drift:
         return
     moved = [
@@ -184,7 +191,7 @@ def _drift(facts: Facts, settings: AlertSettings) -> Iterator[Alert]:
         )
 
 
-def _quality(facts: Facts, settings: AlertSettings) -> Iterator[Alert]:
+def _quality(facts: Facts, settings: Thresholds) -> Iterator[Alert]:
     if facts.measured_rows < max(settings.min_rows, 1):
         return
     for metric, above, limit in facts.limits:
@@ -217,16 +224,71 @@ def _quality(facts: Facts, settings: AlertSettings) -> Iterator[Alert]:
         )
 
 
-def _lag(facts: Facts, settings: AlertSettings) -> Iterator[Alert]:
-    if settings.lag and facts.lag is not None and facts.lag > settings.lag:
+def _lag(facts: Facts, settings: Thresholds, now: dt.datetime) -> Iterator[Alert]:
+    if not settings.lag:
+        return
+    stalled = [
+        each
+        for each in facts.consumers
+        if each.waiting and not _is_gone(each, settings, now) and now - each.moved_at > settings.lag
+    ]
+    threshold = settings.lag.total_seconds()
+    if stalled:
+        since = min(each.moved_at for each in stalled)
+        waiting = sum(each.waiting for each in stalled)
+        yield Alert(
+            facts.name,
+            "lag",
+            f"{_partitions(stalled)} of {facts.topic} {_have(stalled)} not moved since "
+            f"{since:%Y-%m-%d %H:%M} UTC, {_events(waiting)} waiting; see the log of its consumer",
+            value=(now - since).total_seconds(),
+            threshold=threshold,
+        )
+    elif facts.lag is not None and facts.lag > settings.lag:
         yield Alert(
             facts.name,
             "lag",
             f"predictions come {facts.lag.total_seconds():,.0f} s after their events "
-            f"(threshold {settings.lag.total_seconds():,.0f} s); is there a consumer too few?",
+            f"(threshold {threshold:,.0f} s); is there a consumer too few?",
             value=facts.lag.total_seconds(),
-            threshold=settings.lag.total_seconds(),
+            threshold=threshold,
         )
+
+
+def _stopped(facts: Facts, settings: Thresholds, now: dt.datetime) -> Iterator[Alert]:
+    """Tell of partitions that were consumed and are no more, whether events come or not."""
+    gone = [each for each in facts.consumers if _is_gone(each, settings, now)]
+    if not gone:
+        return
+    since = max(each.seen_at for each in gone)
+    waiting = sum(each.waiting for each in gone)
+    waited = f", with {_events(waiting)} waiting" if waiting else ""
+    yield Alert(
+        facts.name,
+        "stopped",
+        f"nobody has consumed {_partitions(gone)} of {facts.topic} since {since:%Y-%m-%d %H:%M} "
+        f"UTC{waited}; run: trivet consume {facts.name}",
+        value=(now - since).total_seconds(),
+        threshold=settings.stopped.total_seconds(),
+    )
+
+
+def _is_gone(standing: Standing, settings: Thresholds, now: dt.datetime) -> bool:
+    return bool(settings.stopped) and now - standing.seen_at > settings.stopped
+
+
+def _have(found: Sequence[Standing]) -> str:
+    return "have" if len(found) > 1 else "has"
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event{'' if count == 1 else 's'}"
+
+
+def _partitions(found: Sequence[Standing]) -> str:
+    numbers = ", ".join(str(each.partition) for each in found[:5])
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return f"partition{'s' if len(found) > 1 else ''} {numbers}{more}"
 
 
 def _short(text: str) -> str:

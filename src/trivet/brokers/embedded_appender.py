@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -80,7 +81,7 @@ class EmbeddedAppender:
             raise BrokerError("this appender has transactions only: call begin() first")
         place = self._turn if key is None else crc32(key)
         number = logs[place % len(logs)]
-        size = len(value or b"") + len(key or b"") + _size_of(headers)
+        size = len(value or b"") + len(key or b"") + (_size_of(headers) if headers else 0)
         if size > _LARGEST:
             raise EventTooLarge(f"an event of {size:,} bytes: {_LARGEST:,} at most go into {topic}")
         with self._taking:
@@ -234,5 +235,6 @@ class EmbeddedAppender:
                 self._closed.wait(_RETRY)
 
 
+@functools.lru_cache(maxsize=64)
 def _size_of(headers: Headers) -> int:
     return sum(len(name.encode()) + len(value) for name, value in headers)

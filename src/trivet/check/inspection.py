@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Literal
 
 import pyarrow as pa
 
 from trivet import brokers
 from trivet.artifacts import LoadedModel
+from trivet.check.actions import ActionLook
+from trivet.check.findings import Finding, failed
 from trivet.current import Source
 from trivet.databases import connect, redact
 from trivet.errors import SchemaError, TrivetError
@@ -19,21 +19,6 @@ from trivet.hosts.batch.settings import BatchSettings
 from trivet.results.layout import check_layout
 from trivet.settings import Project
 from trivet.validation import conform
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        where: The section or key of ``trivet.toml``.
-        state: ``ok``, ``warning`` or ``error``.
-        what: What was found, and for an error what to do.
-    """
-
-    where: str
-    state: Literal["ok", "warning", "error"]
-    what: str
 
 
 def inspect(project: Project) -> tuple[list[Finding], dict[str, LoadedModel]]:
@@ -50,7 +35,7 @@ def inspect(project: Project) -> tuple[list[Finding], dict[str, LoadedModel]]:
             source = Source(name, settings.uri, None, settings.trust, settings.threads)
             models[name] = source.load(project.root)
         except Exception as error:  # noqa: BLE001 - loading runs foreign code
-            findings.append(_failed(where, error))
+            findings.append(failed(where, error))
         else:
             findings += _model(where, models[name])
     findings.append(_results(project))
@@ -58,6 +43,8 @@ def inspect(project: Project) -> tuple[list[Finding], dict[str, LoadedModel]]:
         findings += _batch(deployment, models, project)
     if project.stream:
         findings += _streams(project)
+    for action in project.action.values():
+        findings += ActionLook(action, project).all()
     return findings, models
 
 
@@ -68,7 +55,7 @@ def _streams(project: Project) -> Iterator[Finding]:
         with closing(brokers.connect(project.broker.url, project.root)) as broker:
             topics = broker.topics()
     except TrivetError as error:
-        yield _failed("[broker] url", error)
+        yield failed("[broker] url", error)
         return
     yield Finding("[broker] url", "ok", f"{url}: {len(topics)} topics")
     for name, settings in project.stream.items():
@@ -96,7 +83,7 @@ def _results(project: Project) -> Finding:
     try:
         version = check_layout(url, root=project.root)
     except TrivetError as error:
-        return _failed(where, error)
+        return failed(where, error)
     told = f"layout {version}" if version else "empty: the first command makes its tables"
     return Finding(where, "ok", f"{redact(url)}: {told}")
 
@@ -111,7 +98,7 @@ def _batch(
         with connect(settings.source, root=project.root) as db:
             found = db.described(settings.query, bounds)
     except TrivetError as error:
-        yield _failed(f"{where} query", error)
+        yield failed(f"{where} query", error)
         return
     lacking = [name for name in (*settings.key, *settings.keep) if name not in found.names]
     if lacking:
@@ -133,8 +120,3 @@ def _batch(
         return
     if not lacking:
         yield Finding(where, "ok", f"{len(found.names)} columns fit the model {settings.model}")
-
-
-def _failed(where: str, error: Exception) -> Finding:
-    kind = "" if isinstance(error, TrivetError) else f"{type(error).__name__}: "
-    return Finding(where, "error", f"{kind}{error}")

@@ -11,14 +11,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from trivet import brokers
 from trivet.check.batch import ROW, outcome, own_schema
 from trivet.check.outcome import Outcome
-from trivet.check.sample import without
 from trivet.current import Ready, Source
 from trivet.databases.dialects import of
 from trivet.errors import ModelError
@@ -97,9 +94,7 @@ def run(
         workers=1,
         metrics_port=None,
     )
-    # An envelope is read as JSON, which has no word for NaN and infinity.
-    left_out = set() if settings.format == "json" else not_finite(rows)
-    taken, rows = without(rows, left_out)
+    taken = range(rows.num_rows)
     with tempfile.TemporaryDirectory(prefix="trivet-check-") as folder:
         url = f"sqlite:///{folder}/events.db"
         _publish(url, changed, taken, rows)
@@ -122,16 +117,6 @@ def run(
         if failure:
             raise failure[0]
     return outcome(place.results, root, name, ready.model, taken)
-
-
-def not_finite(rows: pa.RecordBatch) -> set[int]:
-    """Return the places of rows with a NaN or an infinity in them."""
-    found: set[int] = set()
-    for column in rows.columns:
-        if pa.types.is_floating(column.type):
-            finite = pc.is_finite(column).fill_null(True).to_numpy(zero_copy_only=False)
-            found |= set(np.flatnonzero(~finite).tolist())
-    return found
 
 
 def _publish(

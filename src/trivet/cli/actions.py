@@ -88,7 +88,8 @@ def _show(action: Action, preview: Preview | None) -> None:
     if preview is None:
         click.echo(f"the latest interval of {action.settings.after} is not published yet")
         return
-    click.echo(f"{action.settings.name}: would be {described(preview.groups)}")
+    before = "decided before, nothing more is chosen; decided now it " if preview.decided else ""
+    click.echo(f"{action.settings.name}: {before}would be {described(preview.groups)}")
     for message in preview.messages:
         click.echo(f"\n--- {message.id}")
         if message.words is None:
@@ -145,7 +146,7 @@ def actions(
             f"{each.over_limit:,}",
             f"{each.cooldown:,}",
             f"{each.suppressed:,}",
-            _counts(each.deliveries),
+            "pruned" if each.pruned else _counts(each.deliveries),
             _counts(each.reasons),
         )
         for each in found

@@ -139,7 +139,11 @@ def upgrade(context: click.Context) -> None:
 )
 @click.pass_context
 def prune(context: click.Context, names: tuple[str, ...], keep_for: str | None) -> None:
-    """Delete the intervals that ended longer ago than keep_for."""
+    """Delete the intervals that ended longer ago than keep_for.
+
+    With them goes who was chosen for actions on them, once no cooldown and no delivery needs it.
+    """
+    from trivet.actions.retention import prune as prune_actions
     from trivet.durations import parse_duration
     from trivet.results.retention import prune as prune_deployment
 
@@ -154,13 +158,17 @@ def prune(context: click.Context, names: tuple[str, ...], keep_for: str | None) 
             "or pass --keep-for"
         )
     chosen = [wiring.pick(project.batch, name, "deployment") for name in names or project.batch]
-    before = dt.datetime.now(dt.UTC) - kept
+    now = dt.datetime.now(dt.UTC)
+    before = now - kept
+    cooldowns = {name: action.cooldown for name, action in project.action.items()}
     with _results(project) as db:
         for name in chosen:
             gone = prune_deployment(db, name, before)
             click.echo(
                 f"{name}: {gone} intervals that ended before {before:%Y-%m-%d %H:%M} UTC deleted"
             )
+            for action, decisions in prune_actions(db, name, before, now, cooldowns).items():
+                click.echo(f"{action}: who was chosen on {decisions} of its intervals deleted")
 
 
 def _results(project: Project) -> Connection:

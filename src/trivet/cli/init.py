@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _NEEDED = {
     "service": (("uvicorn", "httptools", "prometheus_client"), "trivet serve"),
-    "dashboard": (("altair", "starlette", "vl_convert"), "trivet dashboard"),
+    "dashboard": (("jinja2", "starlette", "vl_convert"), "trivet dashboard"),
 }
 
 

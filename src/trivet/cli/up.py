@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,11 @@ def up(context: click.Context, names: tuple[str, ...]) -> None:
     process that is started again when it dies. SIGTERM or Ctrl-C ends them all, a second Ctrl-C
     at once.
     """
+    with wiring.ended_by_interrupts():
+        _up(context, names)
+
+
+def _up(context: click.Context, names: tuple[str, ...]) -> None:
     from trivet import settings
     from trivet.up.board import claimed
     from trivet.up.plan import planned
@@ -52,7 +58,7 @@ def up(context: click.Context, names: tuple[str, ...]) -> None:
     from trivet.up.supervisor import Around, Supervisor
 
     project = wiring.project_of(context)
-    has_dashboard = all(find_spec(name) for name in ("altair", "starlette", "vl_convert"))
+    has_dashboard = all(find_spec(name) for name in ("jinja2", "starlette", "vl_convert"))
     start = (sys.executable, "-P", "-m", "trivet")
     plan = planned(project, names, trivet=start, dashboard=has_dashboard)
     if not has_dashboard:
@@ -61,7 +67,7 @@ def up(context: click.Context, names: tuple[str, ...]) -> None:
     path = (str(Path(sys.executable).parent), variables.get("PATH", os.defpath))
     # `python` in a command is the one that has Trivet, also where its environment is not active.
     variables |= {"PYTHONUNBUFFERED": "1", "PATH": os.pathsep.join(path)}
-    with claimed(project.root) as board:
+    with claimed(project.root, waits=partial(click.echo, err=True)) as board:
         missing = wiring.programs_missing(plan, project.root, variables["PATH"])
         mistakes = [*missing, *taken(plan)]
         if mistakes:

@@ -224,6 +224,19 @@ def stopping_on_signals() -> Iterator[threading.Event]:
 
 
 @contextmanager
+def ended_by_interrupts() -> Iterator[None]:
+    """Have SIGINT end the process as SIGTERM does, while there is nothing yet to be cleaned up.
+
+    The exception that Python raises instead may be lost in the import of a library.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def on_signals(*, stop: Callable[[], object], reload: Callable[[], object]) -> Iterator[None]:
     """Have a supervisor told by SIGTERM and SIGINT to stop, by SIGHUP to look for new versions."""
     handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}

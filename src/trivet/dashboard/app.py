@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import hashlib
@@ -43,6 +44,10 @@ _log = logging.getLogger("trivet.dashboard")
 
 _LONGEST_FILTER = 500
 
+_MAKERS = 8
+"""Pages that are made at a time: each more would cost memory, and with one interpreter no less
+time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
@@ -77,6 +82,7 @@ def create_app(around: Surroundings) -> Starlette:
 class _Dashboard:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
+        self._makers = asyncio.Semaphore(_MAKERS)
         self._assets = assets.load(around.bundle)
         self._templates = environment(self._assets)
         self._menu = [(page.title, page.path) for page in around.pages if page.menu]
@@ -108,7 +114,8 @@ class _Dashboard:
 
     def _endpoint(self, page: Page) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
-            return await run_in_threadpool(self._answer, page, request)
+            async with self._makers:
+                return await run_in_threadpool(self._answer, page, request)
 
         return answer
 

@@ -1,4 +1,4 @@
-"""Charts as Vega-Lite specifications, made with Altair.
+"""Charts as Vega-Lite specifications.
 
 A specification has no colours of its own: names such as ``$accent`` stand for those of the
 theme, which the page (light or dark) or the report puts in.
@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
-
 from trivet.dashboard import words
+from trivet.dashboard.drawing import SCHEMA, Drawing, Part, channel
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -69,7 +68,7 @@ class Chart:
 def chart(
     name: str,
     title: str,
-    drawing: Any,
+    drawing: Drawing,
     rows: Rows,
     *,
     says: str = "",
@@ -77,66 +76,70 @@ def chart(
     note: str = "",
     table: Mapping[str, str] | None = None,
 ) -> Chart:
-    """Put a drawing of Altair's on a page.
+    """Put a drawing on a page.
 
     Args:
         name: The chart's name on the page.
         title: Its heading.
-        drawing: A chart of Altair's that reads the data named ``rows`` (see `data`).
+        drawing: The marks, begun with `base`.
         rows: The figures.
         says: What it shows, for those who do not see it.
         height: In pixels; the width is the page's.
         note: A sentence below it.
         table: Columns of the table of its figures, by name, with their headings.
     """
-    sized = drawing.properties(width="container", height=height)
-    # Not validated here, where each page would pay for it: a test validates every page's.
-    spec = sized.to_dict(validate=False, context={"pre_transform": False})
-    spec.pop("config", None)
-    spec["autosize"] = {"type": "fit", "contains": "padding"}
-    datasets = {**spec.get("datasets", {}), "rows": [plain(row) for row in rows]}
-    spec["datasets"] = datasets
+    spec = {
+        "$schema": SCHEMA,
+        **drawing.spec(),
+        "width": "container",
+        "height": height,
+        "autosize": {"type": "fit", "contains": "padding"},
+        "datasets": {"rows": [plain(row) for row in rows]},
+    }
     heads = table if table is not None else {key: key for key in (rows[0] if rows else {})}
     cells = [[words.value(row.get(key)) for key in heads] for row in rows[:_TABLE_ROWS]]
     return Chart(name, spec, title, says or title, list(heads.values()), cells, note)
 
 
-def data() -> Any:
-    """Return the data that a drawing reads; `chart` puts the rows in."""
-    return alt.NamedData(name="rows")
+def base() -> Drawing:
+    """Return the beginning of a drawing over the rows that `chart` is given."""
+    return Drawing({"name": "rows"})
 
 
-def base() -> Any:
-    """Return the beginning of a drawing."""
-    return alt.Chart(data())
-
-
-def time_axis(column: str, title: str = "", *, kind: str = "T") -> Any:
+def time_axis(column: str, title: str = "", *, kind: str = "T") -> Part:
     """Return the axis of time: UTC, whatever the visitor's clock says."""
-    return alt.X(
+    return channel(
         f"{column}:{kind}",
         title=title or None,
-        scale=alt.Scale(type="utc"),
-        axis=alt.Axis(
-            grid=False, labelOverlap="greedy", labelSeparation=8, tickCount=8, format=_CLOCK
-        ),
+        scale={"type": "utc"},
+        axis={
+            "grid": False,
+            "labelOverlap": "greedy",
+            "labelSeparation": 8,
+            "tickCount": 8,
+            "format": _CLOCK,
+        },
     )
 
 
-def value_axis(column: str, title: str, *, zero: bool = True, of: str = "count") -> Any:
+def value_axis(column: str, title: str, *, zero: bool = True, of: str = "count") -> Part:
     """Return the axis of a value: of a ``count``, a ``figure`` or a ``share``."""
-    formats = {"count": "~s", "figure": ".4~g", "share": "%"}
-    return alt.Y(
+    axis: Part = {"tickCount": 5}
+    if of == "count":  # written one by one: a common prefix would make 0k of nothing
+        axis |= {"tickMinStep": 1, "labelExpr": "format(datum.value, '~s')"}
+    else:
+        axis["format"] = {"figure": ".4~g", "share": "%"}[of]
+    return channel(
         f"{column}:Q",
         title=title,
-        scale=alt.Scale(zero=zero, nice=True),
-        axis=alt.Axis(tickCount=5, format=formats[of]),
+        scale={"zero": zero, "nice": True},
+        axis=axis,
     )
 
 
-def moment_tip(column: str, title: str) -> Any:
+def moment_tip(column: str, title: str) -> Part:
     """Return a line of a tooltip with a moment, in UTC."""
-    return alt.Tooltip(f"{column}:T", title=title, format="%Y-%m-%d %H:%M", formatType="utc")
+    return channel(f"{column}:T", title=title, format="%Y-%m-%d %H:%M", formatType="utc")
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:

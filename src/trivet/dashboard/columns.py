@@ -66,6 +66,12 @@ class Columns:
         return cls(types, key, kept, outputs, manifest)
 
     @property
+    def main(self) -> str:
+        """The output to show unless asked otherwise: of two classes, the second one's score."""
+        scores = [name for name in self.outputs if name.startswith("probability_")]
+        return scores[1] if len(scores) == 2 else self.outputs[0]
+
+    @property
     def shown(self) -> list[str]:
         """The columns of a table of predictions: keys, kept ones, outputs."""
         every = [*self.key, *self.kept, *self.outputs]

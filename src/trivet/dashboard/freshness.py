@@ -153,7 +153,12 @@ def _cell(
 
 def name_of(calendar: Schedule | None, interval: Interval) -> str:
     """Return an interval's name as commands take it."""
-    return calendar.label(interval) if calendar else f"{interval.start:%Y-%m-%dT%H:%MZ}"
+    return _label(calendar, interval) if calendar else f"{interval.start:%Y-%m-%dT%H:%MZ}"
+
+
+@functools.lru_cache(maxsize=8192)
+def _label(calendar: Schedule, interval: Interval) -> str:
+    return calendar.label(interval)  # a millisecond, and a page may have a thousand of them
 
 
 def label_of(deployment: Mapping[str, Any], start: dt.datetime, end: dt.datetime) -> str:

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
-
 from trivet.dashboard import charts, words
 from trivet.dashboard.charts import Chart
+from trivet.dashboard.drawing import Drawing, channel
 from trivet.monitoring.quality import Errors, Measure, Scores
 
 NAMES = {
@@ -78,16 +77,16 @@ def over_time(
         for each in periods
     ]
     tips = [
-        alt.Tooltip("period:N"),
-        alt.Tooltip("value:Q", title=NAMES[metric], format=".4~g"),
-        alt.Tooltip("rows:Q", format=",", title="rows with a true value"),
-        alt.Tooltip("version:N"),
+        channel("period:N"),
+        channel("value:Q", title=NAMES[metric], format=".4~g"),
+        channel("rows:Q", format=",", title="rows with a true value"),
+        channel("version:N"),
     ]
     versions = len({row["version"] for row in rows}) > 1
     color = (
-        {"color": alt.Color("version:N", title="version")}
+        {"color": channel("version:N", title="version")}
         if versions
-        else {"color": alt.value("$series-1")}
+        else {"color": {"value": "$series-1"}}
     )
     line = charts.base().encode(
         x=charts.time_axis("start"),
@@ -97,7 +96,7 @@ def over_time(
         tooltip=tips,
         **color,
     )
-    drawing = line.mark_line(point={"filled": True, "size": 46} if len(rows) < 120 else False)
+    drawing = line.mark("line", point={"filled": True, "size": 46} if len(rows) < 120 else False)
     for value, text, shade, dash in (
         (trained, "in training", "$muted", [2, 3]),
         (limit, "alert", "$bad", [6, 3]),
@@ -140,16 +139,16 @@ def means(periods: Sequence[Measured]) -> Chart:
             ]
     drawing = (
         charts.base()
-        .mark_line(point=len(rows) < 200)
+        .mark("line", point=len(rows) < 200)
         .encode(
             x=charts.time_axis("start"),
             y=charts.value_axis("mean", "mean", zero=False, of="figure"),
-            color=alt.Color(
+            color=channel(
                 "what:N",
                 title=None,
-                scale=alt.Scale(domain=["predicted", "true"], range=["$series-1", "$series-2"]),
+                scale={"domain": ["predicted", "true"], "range": ["$series-1", "$series-2"]},
             ),
-            tooltip=["period:N", "what:N", alt.Tooltip("mean:Q", format=".4~g")],
+            tooltip=["period:N", "what:N", channel("mean:Q", format=".4~g")],
         )
     )
     return charts.chart(
@@ -170,12 +169,15 @@ def bias(periods: Sequence[Measured]) -> Chart:
     ]
     drawing = (
         charts.base()
-        .mark_bar(size=max(2.0, min(26.0, 420 / max(len(rows), 1))), cornerRadius=2)
+        .mark("bar", size=max(2.0, min(26.0, 420 / max(len(rows), 1))), cornerRadius=2)
         .encode(
             x=charts.time_axis("start"),
             y=charts.value_axis("bias", "predicted minus true", of="figure"),
-            color=alt.condition("datum.bias > 0", alt.value("$series-2"), alt.value("$series-1")),
-            tooltip=["period:N", alt.Tooltip("bias:Q", format="+.4~g")],
+            color={
+                "condition": {"test": "datum.bias > 0", "value": "$series-2"},
+                "value": "$series-1",
+            },
+            tooltip=["period:N", channel("bias:Q", format="+.4~g")],
         )
     )
     return charts.chart(
@@ -195,23 +197,26 @@ def calibration(scores: Scores) -> Chart:
         {"predicted": point.predicted, "observed": point.observed, "rows": point.rows}
         for point in scores.calibration()
     ]
-    share = alt.Axis(format="%", tickCount=5)
+    share = {"format": "%", "tickCount": 5}
+    # Scores of rare events lie close to nothing: both axes end where the scores do.
+    top = max([0.01, *(max(row["predicted"], row["observed"]) for row in rows)])
+    scale = {"domain": [0, min(1.0, 1.08 * top)], "nice": top < 0.9}
     drawing = (
         charts.base()
-        .mark_line(point={"filled": True, "size": 60}, color="$series-1")
+        .mark("line", point={"filled": True, "size": 60}, color="$series-1")
         .encode(
-            x=alt.X("predicted:Q", title="score", axis=share, scale=alt.Scale(domain=[0, 1])),
-            y=alt.Y("observed:Q", title="came true", axis=share, scale=alt.Scale(domain=[0, 1])),
+            x=channel("predicted:Q", title="score", axis=share, scale=scale),
+            y=channel("observed:Q", title="came true", axis=share, scale=scale),
             tooltip=[
-                alt.Tooltip("predicted:Q", title="mean score", format=".1%"),
-                alt.Tooltip("observed:Q", title="came true", format=".1%"),
-                alt.Tooltip("rows:Q", format=","),
+                channel("predicted:Q", title="mean score", format=".1%"),
+                channel("observed:Q", title="came true", format=".1%"),
+                channel("rows:Q", format=","),
             ],
         )
     )
     drawing += (
-        alt.Chart(alt.InlineData(values=[{"x": 0, "y": 0}, {"x": 1, "y": 1}]))
-        .mark_line(color="$muted", strokeDash=[3, 3])
+        Drawing.over([{"x": 0, "y": 0}, {"x": min(1.0, top), "y": min(1.0, top)}])
+        .mark("line", color="$muted", strokeDash=[3, 3])
         .encode(x="x:Q", y="y:Q")
     )
     return charts.chart(
@@ -231,13 +236,13 @@ def lift(scores: Scores) -> Chart:
     rows = [{"share": share, "lift": value} for share, value in scores.lift(20)]
     drawing = (
         charts.base()
-        .mark_line(point={"filled": True, "size": 36}, color="$series-3")
+        .mark("line", point={"filled": True, "size": 36}, color="$series-1")
         .encode(
-            x=alt.X("share:Q", title="best-scored rows", axis=alt.Axis(format="%", tickCount=5)),
+            x=channel("share:Q", title="best-scored rows", axis={"format": "%", "tickCount": 5}),
             y=charts.value_axis("lift", "times the average", of="figure"),
             tooltip=[
-                alt.Tooltip("share:Q", title="best-scored rows", format=".0%"),
-                alt.Tooltip("lift:Q", format=".3~g"),
+                channel("share:Q", title="best-scored rows", format=".0%"),
+                channel("lift:Q", format=".3~g"),
             ],
         )
     )
@@ -254,7 +259,9 @@ def lift(scores: Scores) -> Chart:
     )
 
 
-def by_segment(by: str, metric: str, found: Sequence[tuple[str, Measure]], known: int) -> Chart:
+def by_segment(
+    by: str, metric: str, found: Sequence[tuple[str, Measure]], known: int, note: str
+) -> Chart:
     """Return the chart of a measure by the values of a segment, those with most rows."""
     rows = [
         {"value": value, "metric": measure.metrics()[metric], "rows": measure.rows}
@@ -263,14 +270,14 @@ def by_segment(by: str, metric: str, found: Sequence[tuple[str, Measure]], known
     ordered = sorted(rows, key=lambda row: -_sortable(row["metric"]))
     drawing = (
         charts.base()
-        .mark_bar(color="$series-1", cornerRadiusEnd=3)
+        .mark("bar", color="$series-1", cornerRadiusEnd=3)
         .encode(
-            y=alt.Y("value:N", title=None, sort=[str(row["value"]) for row in ordered]),
-            x=alt.X("metric:Q", title=NAMES[metric], axis=alt.Axis(tickCount=5)),
+            y=channel("value:N", title=None, sort=[str(row["value"]) for row in ordered]),
+            x=channel("metric:Q", title=NAMES[metric], axis={"tickCount": 5}),
             tooltip=[
-                alt.Tooltip("value:N", title=by),
-                alt.Tooltip("metric:Q", title=NAMES[metric], format=".4~g"),
-                alt.Tooltip("rows:Q", format=","),
+                channel("value:N", title=by),
+                channel("metric:Q", title=NAMES[metric], format=".4~g"),
+                channel("rows:Q", format=","),
             ],
         )
     )
@@ -282,7 +289,7 @@ def by_segment(by: str, metric: str, found: Sequence[tuple[str, Measure]], known
         ordered,
         says=f"{NAMES[metric]} by the values of {by}.",
         height=max(120, 24 * len(rows) + 50),
-        note=f"Over the whole span of time.{cut}",
+        note=f"{note}{cut}",
         table={"value": by, "metric": NAMES[metric], "rows": "rows with a true value"},
     )
 
@@ -293,7 +300,7 @@ def _sortable(value: Any) -> float:
 
 def _rule(value: float, text: str, color: str, dash: list[int]) -> Any:
     return (
-        alt.Chart(alt.InlineData(values=[{"at": value, "what": text}]))
-        .mark_rule(color=color, strokeDash=dash, strokeWidth=1.5)
-        .encode(y="at:Q", tooltip=["what:N", alt.Tooltip("at:Q", format=".4~g")])
+        Drawing.over([{"at": value, "what": text}])
+        .mark("rule", color=color, strokeDash=dash, strokeWidth=1.5)
+        .encode(y="at:Q", tooltip=["what:N", channel("at:Q", format=".4~g")])
     )

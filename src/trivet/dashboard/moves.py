@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
-
 from trivet.dashboard import charts
 from trivet.dashboard.charts import Chart
+from trivet.dashboard.drawing import Drawing, channel
 from trivet.dashboard.periods import bin_names
 from trivet.monitoring import Profile, Reference
 from trivet.monitoring.drift import Drift
@@ -39,24 +38,24 @@ def over_time(rows: Sequence[Mapping[str, Any]], watch: float, act: float) -> Ch
     starts = {row["start"] for row in shown}
     drawing = (
         charts.base()
-        .mark_line(point=len(starts) < 80)
+        .mark("line", point=len(starts) < 80)
         .encode(
             x=charts.time_axis("start"),
-            y=alt.Y("psi:Q", title="PSI", axis=alt.Axis(tickCount=5)),
-            color=alt.Color("column:N", title=None, sort=kept),
+            y=channel("psi:Q", title="PSI", axis={"tickCount": 5}),
+            color=channel("column:N", title=None, sort=kept),
             tooltip=[
                 "period:N",
                 "column:N",
-                alt.Tooltip("psi:Q", format=".3f", title="PSI"),
-                alt.Tooltip("rows:Q", format=","),
+                channel("psi:Q", format=".3f", title="PSI"),
+                channel("rows:Q", format=","),
                 "version:N",
             ],
         )
     )
     for value, shade, dash in ((watch, "$warn", [3, 3]), (act, "$bad", [6, 3])):
         drawing += (
-            alt.Chart(alt.InlineData(values=[{"at": value}]))
-            .mark_rule(color=shade, strokeDash=dash, strokeWidth=1.5)
+            Drawing.over([{"at": value}])
+            .mark("rule", color=shade, strokeDash=dash, strokeWidth=1.5)
             .encode(y="at:Q")
         )
     cut = f" The {_MOST_LINES} columns that moved most." if len(most) > _MOST_LINES else ""
@@ -94,27 +93,27 @@ def laid_over(column: Column, against: str, period: str) -> Chart:
     numeric = column.reference.edges is not None
     drawing = (
         charts.base()
-        .mark_bar(cornerRadiusEnd=2)
+        .mark("bar", cornerRadiusEnd=2)
         .encode(
-            x=alt.X(
+            x=channel(
                 "bin:N",
                 title=column.name,
                 sort=[names[i] for i in order],
-                axis=alt.Axis(labelAngle=-35, labelLimit=110),
+                axis={"labelAngle": -35, "labelLimit": 110},
             ),
-            xOffset=alt.XOffset("sample:N", sort=[what for what, _ in sides]),
+            xOffset=channel("sample:N", sort=[what for what, _ in sides]),
             y=charts.value_axis("share", "share of rows", of="share"),
-            color=alt.Color(
+            color=channel(
                 "sample:N",
                 title=None,
                 sort=[what for what, _ in sides],
-                scale=alt.Scale(domain=[what for what, _ in sides], range=["$muted", "$series-1"]),
+                scale={"domain": [what for what, _ in sides], "range": ["$muted", "$series-1"]},
             ),
             tooltip=[
                 "sample:N",
-                alt.Tooltip("bin:N", title=column.name),
-                alt.Tooltip("share:Q", format=".1%"),
-                alt.Tooltip("rows:Q", format=","),
+                channel("bin:N", title=column.name),
+                channel("share:Q", format=".1%"),
+                channel("rows:Q", format=","),
             ],
         )
     )

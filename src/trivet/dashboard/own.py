@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import altair as alt
-
 from trivet.dashboard import charts, words
 from trivet.dashboard.ask import Ask, State
 from trivet.dashboard.charts import Chart
+from trivet.dashboard.drawing import channel
 from trivet.dashboard.settings import ChartSettings, DashboardSettings
 from trivet.dashboard.source import MOST_ROWS
 from trivet.errors import DatabaseError, TransientError
@@ -89,7 +88,7 @@ def _made(ask: Ask, settings: ChartSettings) -> Own:
     x, ys = settings.x or names[0], list(settings.y)
     asked = [name for name in (x, *ys, settings.color) if name]
     unknown = [name for name in asked if name not in names]
-    if unknown and settings.kind not in ("number", "table", "spec"):
+    if unknown and settings.kind not in ("table", "spec"):
         return Own(
             settings, problem=f"the query has no column {unknown[0]}; it has {', '.join(names)}"
         )
@@ -104,7 +103,7 @@ def _made(ask: Ask, settings: ChartSettings) -> Own:
 
 
 def _tile(settings: ChartSettings, row: Row) -> Tile:
-    values = list(row.values())
+    values = [row[name] for name in settings.y or row]
     value = values[0]
     before = values[1] if len(values) > 1 else None
     if not isinstance(value, int | float):
@@ -174,37 +173,36 @@ def _drawn(settings: ChartSettings, rows: Sequence[Row], x: str, ys: list[str], 
     else:
         longest = max((len(str(row[x])) for row in long), default=0)
         turned = 0 if kind == "Q" or longest <= 4 else -35
-        axis = alt.X(
+        axis = channel(
             f"{_field(x)}:{kind}",
             title=x,
             sort=None,
-            axis=alt.Axis(labelAngle=turned, labelLimit=120, labelOverlap=True, grid=False),
+            axis={"labelAngle": turned, "labelLimit": 120, "labelOverlap": True, "grid": False},
         )
     zero = settings.kind in ("bar", "area")
     formats = {"percent": ".0%", "money": "~s", "count": "~s", "number": ".4~g"}
-    value = alt.Y(
+    written_as = f"format(datum.value, '{formats[settings.format]}')"
+    value = channel(
         f"{_field(y)}:Q",
         title=settings.unit or (y if len(ys) == 1 else None),
-        scale=alt.Scale(zero=zero),
-        axis=alt.Axis(format=formats[settings.format], tickCount=5),
+        scale={"zero": zero},
+        axis={"labelExpr": written_as, "tickCount": 5},
     )
     tips: list[Any] = [
-        charts.moment_tip(_field(x), x)
-        if kind == "T"
-        else alt.Tooltip(f"{_field(x)}:{kind}", title=x),
-        alt.Tooltip(f"{_field(y)}:Q", title=y, format=",.4~g"),
+        charts.moment_tip(_field(x), x) if kind == "T" else channel(f"{_field(x)}:{kind}", title=x),
+        channel(f"{_field(y)}:Q", title=y, format=",.4~g"),
     ]
     encoding: dict[str, Any] = {"x": axis, "y": value}
     if color:
-        encoding["color"] = alt.Color(f"{_field(color)}:N", title=None)
-        tips.insert(1, alt.Tooltip(f"{_field(color)}:N", title=color))
+        encoding["color"] = channel(f"{_field(color)}:N", title=None)
+        tips.insert(1, channel(f"{_field(color)}:N", title=color))
     encoding["tooltip"] = tips
     start = charts.base()
     marks: Mapping[str, Any] = {
-        "line": start.mark_line(point=len(rows) < 60),
-        "area": start.mark_area(opacity=0.35, line=True),
-        "bar": start.mark_bar(),
-        "point": start.mark_point(),
+        "line": start.mark("line", point=len(rows) < 60),
+        "area": start.mark("area", opacity=0.35, line=True),
+        "bar": start.mark("bar"),
+        "point": start.mark("point"),
     }
     return charts.chart(
         f"own-{settings.name}",

@@ -69,19 +69,18 @@ def read(
     ask: Ask, deployment: Mapping[str, Any], side: str, column: str, span: Span
 ) -> list[Period]:
     """Return a column's periods in a span, the oldest first."""
+    asked = {"deployment": deployment["name"], "side": side, "column": column, **span.bounds()}
     batch = deployment["kind"] == "batch"
-    rows = ask.source.rows(
-        "interval_profiles" if batch else "hour_profiles",
-        deployment=deployment["name"],
-        side=side,
-        column=column,
-        limit=_MOST,
-        **span.bounds(),
-    )
-    found = [_period(row) for row in reversed(rows)]
-    if batch or len(found) <= _MANY_HOURS:
-        return list(_joined(found))
-    return list(_joined([_of_day(period) for period in found]))
+    if not batch and ask.source.first("hours_profiled", **asked)["n"] > _MANY_HOURS:
+        days = ask.source.rows("day_profiles", **asked)
+        return list(_joined([_of_day(row) for row in days]))[-_MOST:]
+    rows = ask.source.rows("interval_profiles" if batch else "hour_profiles", limit=_MOST, **asked)
+    return list(_joined([_period(row) for row in reversed(rows)]))
+
+
+def counts_of_day(row: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the sums of the counts of a day's hours, which a row of ``day_profiles`` lists."""
+    return tuple(map(sum, zip(*words.parsed(row["counts"], []), strict=True)))
 
 
 def _period(row: Mapping[str, Any]) -> Period:
@@ -99,9 +98,25 @@ def _period(row: Mapping[str, Any]) -> Period:
     )
 
 
-def _of_day(period: Period) -> Period:
-    day = period.start.replace(hour=0, minute=0, second=0, microsecond=0)
-    return replace(period, start=day, end=day + dt.timedelta(days=1))
+def _of_day(row: Mapping[str, Any]) -> Period:
+    start = day_of(row)
+    return Period(
+        start,
+        start + dt.timedelta(days=1),
+        row["model_version"],
+        0,
+        row["row_count"],
+        row["null_count"],
+        counts_of_day(row),
+        row["total"],
+        row["low"],
+        row["high"],
+    )
+
+
+def day_of(row: Mapping[str, Any]) -> dt.datetime:
+    """Return the start of the day of a row of ``day_profiles``."""
+    return dt.datetime.fromisoformat(row["day"]).replace(tzinfo=dt.UTC)
 
 
 def _joined(periods: Sequence[Period]) -> Iterator[Period]:

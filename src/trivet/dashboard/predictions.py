@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import altair as alt
-
 from trivet.dashboard import charts, words
 from trivet.dashboard.charts import Chart
+from trivet.dashboard.drawing import Drawing, channel
 from trivet.dashboard.periods import Period, bin_names, quantile
 from trivet.monitoring import Reference
 
@@ -37,25 +36,25 @@ def over_time(column: str, periods: Sequence[Period], reference: Reference | Non
     y = charts.value_axis("p10", column, zero=False, of="figure")
     tips = [
         charts.moment_tip("start", "from"),
-        *(alt.Tooltip(f"{n}:Q", title=n, format=".4~g") for n in ("mean", "median", "p10", "p90")),
-        alt.Tooltip("rows:Q", format=","),
-        alt.Tooltip("version:N"),
+        *(channel(f"{n}:Q", title=n, format=".4~g") for n in ("mean", "median", "p10", "p90")),
+        channel("rows:Q", format=","),
+        channel("version:N"),
     ]
     base = charts.base()
-    drawing = base.mark_area(opacity=0.16, color="$series-1", line=False).encode(
+    drawing = base.mark("area", opacity=0.16, color="$series-1", line=False).encode(
         x=x, y=y, y2="p90:Q"
     )
-    drawing += base.mark_line(color="$series-1", point=len(rows) < 80).encode(
-        x=x, y=alt.Y("median:Q"), tooltip=tips
+    drawing += base.mark("line", color="$series-1", point=len(rows) < 80).encode(
+        x=x, y=channel("median:Q"), tooltip=tips
     )
-    drawing += base.mark_line(color="$series-2", strokeDash=[5, 3], strokeWidth=1.6).encode(
-        x=x, y=alt.Y("mean:Q"), tooltip=tips
+    drawing += base.mark("line", color="$series-2", strokeDash=[5, 3], strokeWidth=1.6).encode(
+        x=x, y=channel("mean:Q"), tooltip=tips
     )
     if reference is not None and reference.edges and len(reference.edges) > 1:
         middle = reference.edges[len(reference.edges) // 2]
         drawing += (
-            alt.Chart(alt.InlineData(values=[{"trained": middle}]))
-            .mark_rule(color="$muted", strokeDash=[2, 3])
+            Drawing.over([{"trained": middle}])
+            .mark("rule", color="$muted", strokeDash=[2, 3])
             .encode(y="trained:Q")
         )
     changed = _changes(periods)
@@ -115,18 +114,18 @@ def _shares(column: str, periods: Sequence[Period], reference: Reference) -> Cha
             below += share
     drawing = (
         charts.base()
-        .mark_rect(stroke="$surface", strokeWidth=1)
+        .mark("rect", stroke="$surface", strokeWidth=1)
         .encode(
             x=charts.time_axis("start"),
             x2="end:T",
-            y=alt.Y("below:Q", title="share", axis=alt.Axis(format="%", tickCount=5)),
+            y=channel("below:Q", title="share", axis={"format": "%", "tickCount": 5}),
             y2="above:Q",
-            color=alt.Color("value:N", sort=kept, legend=alt.Legend(title=None)),
+            color=channel("value:N", sort=kept, legend={"title": None}),
             tooltip=[
                 charts.moment_tip("start", "from"),
-                alt.Tooltip("value:N", title=column),
-                alt.Tooltip("share:Q", format=".1%"),
-                alt.Tooltip("rows:Q", format=","),
+                channel("value:N", title=column),
+                channel("share:Q", format=".1%"),
+                channel("rows:Q", format=","),
             ],
         )
     )
@@ -168,22 +167,22 @@ def distribution(
         ]
     drawing = (
         charts.base()
-        .mark_rect(stroke="$surface", strokeWidth=1)
+        .mark("rect", stroke="$surface", strokeWidth=1)
         .encode(
             x=charts.time_axis("start"),
             x2="end:T",
-            y=alt.Y("bin:N", sort=list(reversed(names)), title=column),
-            color=alt.Color(
+            y=channel("bin:N", sort=list(reversed(names)), title=column),
+            color=channel(
                 "share:Q",
-                scale=alt.Scale(domainMin=0),
-                legend=alt.Legend(title="share of the rows", format="%", gradientLength=140),
+                scale={"domainMin": 0},
+                legend={"title": "share of the rows", "format": "%", "gradientLength": 140},
             ),
             tooltip=[
                 charts.moment_tip("start", "from"),
-                alt.Tooltip("bin:N", title=column),
-                alt.Tooltip("share:Q", format=".1%"),
-                alt.Tooltip("trained:Q", format=".1%", title="in training"),
-                alt.Tooltip("rows:Q", format=","),
+                channel("bin:N", title=column),
+                channel("share:Q", format=".1%"),
+                channel("trained:Q", format=".1%", title="in training"),
+                channel("rows:Q", format=","),
             ],
         )
     )
@@ -212,16 +211,16 @@ def volume(periods: Sequence[Period]) -> Chart:
         "x": charts.time_axis("start"),
         "x2": "end:T",
         "y": charts.value_axis("rows", "rows"),
-        "y2": alt.datum(0),
+        "y2": {"datum": 0},
         "tooltip": [
             charts.moment_tip("start", "from"),
-            alt.Tooltip("rows:Q", format=","),
-            alt.Tooltip("version:N"),
+            channel("rows:Q", format=","),
+            channel("version:N"),
         ],
     }
     if several:
-        encoding["color"] = alt.Color("version:N", legend=alt.Legend(title="version"))
-    drawing = charts.base().mark_rect(stroke="$surface", strokeWidth=1).encode(**encoding)
+        encoding["color"] = channel("version:N", legend={"title": "version"})
+    drawing = charts.base().mark("rect", stroke="$surface", strokeWidth=1).encode(**encoding)
     return charts.chart(
         "volume",
         "Rows by period",
@@ -250,15 +249,19 @@ def breakdown_chart(by: str, column: str, rows: Sequence[Mapping[str, Any]], not
     measure = "mean:Q" if has_mean else "rows:Q"
     drawing = (
         charts.base()
-        .mark_bar(cornerRadiusEnd=3)
+        .mark("bar", cornerRadiusEnd=3)
         .encode(
-            y=alt.Y("value:N", sort=[row["value"] for row in values], title=None),
-            x=alt.X(measure, title=f"mean of {column}" if has_mean else "rows"),
-            opacity=alt.Opacity("rows:Q", legend=None, scale=alt.Scale(range=[0.45, 1], zero=True)),
+            y=channel("value:N", sort=[row["value"] for row in values], title=None),
+            x=channel(
+                measure,
+                title=f"mean of {column}" if has_mean else "rows",
+                axis={"tickCount": 5, "format": ".3~g" if has_mean else "~s"},
+            ),
+            opacity=channel("rows:Q", legend=None, scale={"range": [0.45, 1], "zero": True}),
             tooltip=[
-                alt.Tooltip("value:N", title=by),
-                alt.Tooltip("mean:Q", format=".4~g", title=f"mean of {column}"),
-                alt.Tooltip("rows:Q", format=","),
+                channel("value:N", title=by),
+                channel("mean:Q", format=".4~g", title=f"mean of {column}"),
+                channel("rows:Q", format=","),
             ],
         )
     )
@@ -284,13 +287,11 @@ def _changes(periods: Sequence[Period]) -> list[dict[str, Any]]:
     return found[-12:]
 
 
-def _version_marks(changed: Sequence[Mapping[str, Any]]) -> Any:
-    data = alt.InlineData(values=[charts.plain(row) for row in changed])
-    x = alt.X("at:T", scale=alt.Scale(type="utc"))
-    rule = alt.Chart(data).mark_rule(color="$accent", strokeWidth=1.4).encode(x=x)
-    text = (
-        alt.Chart(data)
-        .mark_text(align="left", baseline="top", dx=4, color="$accent", fontSize=11)
-        .encode(x=x, y=alt.value(0), text="version:N")
-    )
+def _version_marks(changed: Sequence[Mapping[str, Any]]) -> Drawing:
+    base = Drawing.over([charts.plain(row) for row in changed])
+    x = channel("at:T", scale={"type": "utc"})
+    rule = base.mark("rule", color="$accent", strokeWidth=1.4).encode(x=x)
+    text = base.mark(
+        "text", align="left", baseline="top", dx=4, color="$accent", fontSize=11
+    ).encode(x=x, y={"value": 0}, text="version:N")
     return rule + text

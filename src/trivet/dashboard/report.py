@@ -131,7 +131,7 @@ def _charts(
     if not columns.outputs:
         return [], {}
     batch = deployment["kind"] == "batch"
-    output = columns.outputs[0]
+    output = columns.main
     length = interval.end - interval.start
     before = Span(interval.start - _BEFORE * length, interval.end, "")
     inside = Span(interval.start, interval.end, "")

@@ -23,7 +23,8 @@ class ChartSettings:
         kind: How it is drawn; ``spec`` takes a whole Vega-Lite specification.
         title: Its heading; by default its name.
         x: The column along the page; by default the query's first.
-        y: The columns of the values; by default the query's others.
+        y: The columns of the values; by default the query's others. Of a number: its column, and
+            that of the number before; by default the first two.
         color: The column that tells the series apart.
         spec: With ``spec``: a Vega-Lite specification as JSON, or the path of a ``.json`` file.
         format: How a number is written.

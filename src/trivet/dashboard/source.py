@@ -31,8 +31,9 @@ PACKAGE = "trivet.dashboard"
 MOST_ROWS = 5_000
 """Rows that a chart of the user's may have: more are cut off, and the page says so."""
 
-_KEPT = 512
 _KEPT_ROWS = 2_000
+_KEPT_IN_ALL = 8_000
+"""Rows of one answer, and of all answers, that are kept: a row takes about a kilobyte."""
 _SHARE = 10
 """A query may take a tenth of the time: it is not asked again before ten times its duration."""
 
@@ -64,6 +65,7 @@ class Source:
         self._lock = threading.Lock()
         self._watch_lock = threading.Lock()
         self._answers: OrderedDict[Any, _Answer] = OrderedDict()
+        self._kept = 0
         self._generation = 0
         self._marker = ""
 
@@ -71,6 +73,11 @@ class Source:
     def dialect(self) -> str:
         """``sqlite`` or ``postgresql``."""
         return "sqlite" if self._url.startswith("sqlite") else "postgresql"
+
+    @property
+    def kept_rows(self) -> int:
+        """How many rows of answers are kept, about."""
+        return self._kept
 
     def rows(self, name: str, /, *, package: str = PACKAGE, **parameters: Any) -> list[Row]:
         """Return the rows of a named statement.
@@ -124,11 +131,17 @@ class Source:
         if len(rows) <= _KEPT_ROWS:
             done = time.monotonic()
             with self._lock:
+                self._drop(key)
                 self._answers[key] = _Answer(marker, done, done - began, rows)
-                self._answers.move_to_end(key)
-                while len(self._answers) > _KEPT:
-                    self._answers.popitem(last=False)
+                self._kept += _weight(rows)
+                while self._kept > _KEPT_IN_ALL:
+                    self._drop(next(iter(self._answers)))
         return rows
+
+    def _drop(self, key: Any) -> None:
+        answer = self._answers.pop(key, None)
+        if answer is not None:
+            self._kept -= _weight(answer.rows)
 
     def marker(self) -> str:
         """Return a text that is another one once anything was written; empty while it is away."""
@@ -202,6 +215,11 @@ class Source:
         if self._watching is not None:
             self._watching.close()
             self._watching = None
+
+
+def _weight(rows: list[Row]) -> int:
+    """Return how many rows an answer counts for: none takes some room, too."""
+    return 1 + len(rows)
 
 
 def quoted(names: str) -> str:

@@ -7,16 +7,16 @@ where few enough rows lie in the span, and percentiles from a sample of it.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import altair as alt
-
 from trivet.dashboard import charts
 from trivet.dashboard.ask import Ask, Span
 from trivet.dashboard.charts import Chart
+from trivet.dashboard.drawing import channel
 from trivet.results.reading import Row
 from trivet.results.statements import named
 
@@ -121,14 +121,16 @@ def _rate(counts: Mapping[int, int], width: int) -> Chart:
     ]
     drawing = (
         charts.base()
-        .mark_area(line={"color": "$series-1"}, color="$series-1", opacity=0.2, interpolate="step")
+        .mark(
+            "area", line={"color": "$series-1"}, color="$series-1", opacity=0.2, interpolate="step"
+        )
         .encode(
             x=charts.time_axis("at"),
             y=charts.value_axis("rate", f"rows a {unit}", of="figure"),
             tooltip=[
                 charts.moment_tip("at", "from"),
-                alt.Tooltip("rows:Q", format=","),
-                alt.Tooltip("rate:Q", format=",.4~g", title=f"a {unit}"),
+                channel("rows:Q", format=","),
+                channel("rate:Q", format=",.4~g", title=f"a {unit}"),
             ],
         )
     )
@@ -157,14 +159,10 @@ def _latencies(
     sql = named(kind, ask.source.dialect, "trivet.dashboard")
     sql = sql.format(table=f'"{table}"', latency=expression)
     given = {"step": step} if step > 1 else {}
-    spans: dict[int, list[float]] = {}
-    for row in ask.source.ask(sql, **given, **bounds):
-        if row["v"] is not None:
-            spans.setdefault(row["at"], []).append(row["v"])
+    found = ask.source.ask(sql, **given, **bounds)
+    spans = {row["at"]: sorted(json.loads(row["latencies"])) for row in found}
     if not spans:
         return {}, None
-    for values in spans.values():
-        values.sort()
     rows = [
         {"at": _at(at), "percentile": p, "ms": 1000 * _rank(spans[at], share)}
         for at in sorted(spans)
@@ -172,15 +170,15 @@ def _latencies(
     ]
     drawing = (
         charts.base()
-        .mark_line(interpolate="monotone")
+        .mark("line", interpolate="monotone")
         .encode(
             x=charts.time_axis("at"),
             y=charts.value_axis("ms", "milliseconds", of="figure"),
-            color=alt.Color("percentile:N", sort=["p50", "p95", "p99"]),
+            color=channel("percentile:N", sort=["p50", "p95", "p99"]),
             tooltip=[
                 charts.moment_tip("at", "from"),
                 "percentile:N",
-                alt.Tooltip("ms:Q", format=",.4~g"),
+                channel("ms:Q", format=",.4~g"),
             ],
         )
     )
@@ -226,14 +224,14 @@ def _errors(found: Sequence[Row], counts: Mapping[int, int], width: int) -> Char
         rows.append(edge | {"rows": 0, "low": 0, "high": 0})
     drawing = (
         charts.base()
-        .mark_rect()
+        .mark("rect")
         .encode(
             x=charts.time_axis("at"),
             x2="end:T",
             y=charts.value_axis("low", "problems"),
             y2="high:Q",
-            color=alt.Color("code:N"),
-            tooltip=[charts.moment_tip("at", "from"), "code:N", alt.Tooltip("rows:Q", format=",")],
+            color=channel("code:N"),
+            tooltip=[charts.moment_tip("at", "from"), "code:N", channel("rows:Q", format=",")],
         )
     )
     return charts.chart(

@@ -31,7 +31,7 @@ BATCH_ROWS = 65_536
 """Rows of the batches that `Connection.stream` gives: large enough to be fast, small enough to
 keep memory flat and both cores busy."""
 
-BUSY_SECONDS, PAUSE_SECONDS = 0.2, 0.105
+BUSY_SECONDS, PAUSE_SECONDS = 0.3, 0.105
 """So long may transactions follow each other before a pause, where one writes at a time."""
 
 Parameters = Mapping[str, Any]
@@ -87,6 +87,15 @@ class Connection:
         with self._statement(sql, parameters) as statement, self._named_failures(sql):
             statement.execute_update()
 
+    def execute_each(self, sql: str, sets: Sequence[Parameters]) -> int:
+        """Run one statement with each of several sets of values; return how many rows it changed.
+
+        Only for SQLite and PostgreSQL, and for statements that return no rows.
+        """
+        columns = {name: [given[name] for given in sets] for name in names_in(sql)}
+        with self._statement(sql, columns, each=True) as statement, self._named_failures(sql):
+            return int(statement.execute_update())
+
     def rows(self, sql: str, /, **parameters: Any) -> pa.Table:
         """Run one statement and return its whole result, which should be small."""
         with self._statement(sql, parameters) as statement, self._named_failures(sql):
@@ -132,17 +141,15 @@ class Connection:
         pause of that length now and then lets everyone in, whatever the chances.
         """
         began = time.perf_counter()
+        if self.dialect.turn_rows and self._busy >= BUSY_SECONDS:
+            time.sleep(max(0.0, self._turned + PAUSE_SECONDS - began))
+            began = time.perf_counter()
+        if began - self._turned >= PAUSE_SECONDS:  # there was a pause
+            self._busy = 0.0
         with self.transaction():
             yield
-        if self.dialect.turn_rows:
-            ended = time.perf_counter()
-            if began - self._turned >= PAUSE_SECONDS:  # there was a pause already
-                self._busy = 0.0
-            self._busy += ended - began
-            if self._busy >= BUSY_SECONDS:
-                time.sleep(PAUSE_SECONDS)
-                ended, self._busy = time.perf_counter(), 0.0
-            self._turned = ended
+        self._turned = time.perf_counter()
+        self._busy += self._turned - began
 
     def append(self, table: str, batch: pa.RecordBatch, *, temporary: bool = False) -> None:
         """Append rows to an existing table, of this connection only or not, by columns' names."""
@@ -243,7 +250,9 @@ class Connection:
         return kinds if len(kinds) == len(names) else [""] * len(names)
 
     @contextmanager
-    def _statement(self, sql: str, parameters: Parameters, what: str = "") -> Iterator[Any]:
+    def _statement(
+        self, sql: str, parameters: Parameters, what: str = "", *, each: bool = False
+    ) -> Iterator[Any]:
         text, names = numbered(sql)
         self._refuse_unknown(names, parameters)
         with self._open_statement(what or sql) as statement:
@@ -251,12 +260,9 @@ class Connection:
                 statement.set_sql_query(text)
                 if names:
                     statement.prepare()
-                    columns = [self.dialect.scalar(parameters[name]) for name in names]
-                    statement.bind(
-                        pa.RecordBatch.from_arrays(
-                            columns, names=[f"c{i}" for i in range(len(names))]
-                        )
-                    )
+                    given = [parameters[name] for name in names]
+                    columns = [self.dialect.column(v if each else [v]) for v in given]
+                    statement.bind(pa.RecordBatch.from_arrays(columns, names=list(names)))
             yield statement
 
     @contextmanager

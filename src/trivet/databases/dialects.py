@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,13 @@ class Dialect:
     keeps: bool = False
     turn_rows: int | None = None
 
-    def scalar(self, value: Any) -> pa.Array:
-        """Return one parameter's value as a column of one row, in the driver's types."""
+    def column(self, values: Sequence[Any]) -> pa.Array:
+        """Return a parameter's values as a column, in the driver's types."""
         try:
-            column = pa.array([value])
+            column = pa.array(values)
         except pa.ArrowException as error:
-            raise QueryError(f"{value!r} cannot be the value of a parameter: {error}") from None
+            shown = ", ".join(map(repr, values))
+            raise QueryError(f"{shown} cannot be the value of a parameter: {error}") from None
         return self.encode(pa.record_batch({"value": column})).column(0)
 
 

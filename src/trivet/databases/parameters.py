@@ -21,10 +21,11 @@ _TOKENS = re.compile(
 )
 
 
-def names_in(sql: str) -> list[str]:
+@functools.lru_cache(maxsize=512)
+def names_in(sql: str) -> tuple[str, ...]:
     """Return the names of a text's parameters, each once, in order of appearance."""
     found = (match["name"] for match in _TOKENS.finditer(sql))
-    return list(dict.fromkeys(name for name in found if name))
+    return tuple(dict.fromkeys(name for name in found if name))
 
 
 def replaced(sql: str, by: Callable[[str], str]) -> str:

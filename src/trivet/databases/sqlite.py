@@ -1,15 +1,15 @@
 """SQLite has types by value, not by column: a query whose values are held to a schema.
 
 The driver guesses a column's type from its first rows, and fails or rounds when later rows
-differ. So each field with a known type is selected through an expression that always has that
-type, beside one that is null for a clean row and else lists the values that were something else.
+differ. So each field with a known type is cast to it, beside an expression that is null for a
+clean row and else lists the values that were something else: they are null in the batch.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,6 @@ _GROUP = 50
 _SHOWN = 60
 """Characters of a wrong value that its reason quotes."""
 
-_WHOLE = "typeof({c}) = 'integer' OR (typeof({c}) = 'real' AND {c} = CAST({c} AS INTEGER))"
 _DECLARED = (("INT", "0"), ("CHAR|CLOB|TEXT", "''"), ("REAL|FLOA|DOUB", "0.5"))
 _ZONED = r":.*(Z|[+-]\d\d(:?\d\d)?)$"
 
@@ -83,6 +82,8 @@ def _finish(
         for place, field in enumerate(group):
             column, unread = _typed(columns[field.name], field)
             shown = {row: values[place] for row, values in wrong if values[place] is not None}
+            if shown:
+                column = _without(column, shown)
             shown |= unread
             if shown:
                 rows = np.array(sorted(shown), dtype=np.int64)
@@ -90,6 +91,13 @@ def _finish(
                 found.append(problems(rows, field.name, TYPE, pa.array(reasons)))
             columns[field.name] = column
     return pa.record_batch(columns), merge(found) if found else no_problems()
+
+
+def _without(column: pa.Array, rows: Collection[int]) -> pa.Array:
+    """Put null in the place of wrong values: what a cast made of them means nothing."""
+    lost = np.zeros(len(column), dtype=bool)
+    lost[list(rows)] = True
+    return pc.if_else(pa.array(lost), pa.scalar(None, column.type), column)
 
 
 def _shown(column: pa.Array, fields: int) -> list[tuple[int, list[str | None]]]:
@@ -117,10 +125,10 @@ def _wrong_ones(group: Sequence[Field]) -> str:
 def _value(field: Field) -> str:
     name = _quoted(field.name)
     if field.type in ("float32", "float64"):
-        return f"CASE WHEN NOT ({_wrong(field)}) THEN CAST({name} AS REAL) END"
+        return f"CAST({name} AS REAL)"
     if field.type in ("string", "timestamp", "date"):
         return f"CASE typeof({name}) WHEN 'text' THEN {name} END"
-    return f"CASE WHEN NOT ({_wrong(field)}) THEN CAST({name} AS INTEGER) END"
+    return f"CAST({name} AS INTEGER)"
 
 
 def _wrong(field: Field) -> str:
@@ -132,7 +140,7 @@ def _wrong(field: Field) -> str:
         return f"typeof({name}) NOT IN ('text', 'null')"
     if field.type == "bool":
         return f"({name} IS NOT NULL AND NOT (typeof({name}) = 'integer' AND {name} IN (0, 1)))"
-    return f"({name} IS NOT NULL AND NOT ({_WHOLE.format(c=name)}))"
+    return f"(CAST({name} AS INTEGER) IS NOT {name} OR {name} >= '')"
 
 
 def _specimen(field: Field | None, declared: str) -> str:

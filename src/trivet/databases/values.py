@@ -9,17 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_DAY = 86_400_000_000
-_DATE, _WHOLE, _TEXT = 10, 19, 26
-"""Characters of a date, of a moment with whole seconds, and of one with a fraction."""
-
-_CLOCK = (
-    (11, 13, 3_600_000_000, 24),
-    (14, 16, 60_000_000, 60),
-    (17, 19, 1_000_000, 60),
-    (20, 26, 1, 1_000_000),
-)
-"""Of each part of the time of day: its place in the text, its microseconds, and its range."""
+_YEARS = (-62_167_219_200_000_000, 253_402_300_800_000_000)
+"""Microseconds since 1970 of the years 0 and 10000, between which Arrow writes plain texts."""
 
 _HEX = np.array([f"{i:02x}".encode() for i in range(256)], dtype="S2")
 
@@ -132,25 +123,15 @@ def _sqlite_text(column: pa.Array) -> pa.Array:
         return pc.strftime(column, "%Y-%m-%d")
     zone = "UTC" if column.type.tz else None
     column = column.cast(pa.timestamp("us", zone), safe=False)
-    moments = column.cast(pa.int64()).fill_null(0).to_numpy()
-    days, inverse = np.unique(moments // _DAY, return_inverse=True)
-    dates = pc.strftime(pa.array(days.astype(np.int32), pa.date32()), "%Y-%m-%d").to_pylist()
-    if any(len(date) != _DATE for date in dates):  # years before 0 or beyond 9999
+    since = column.cast(pa.int64())
+    moments = since.fill_null(0).to_numpy()
+    if not len(moments) or moments.min() < _YEARS[0] or moments.max() >= _YEARS[1]:
         return pc.strftime(column, "%Y-%m-%d %H:%M:%S")
-    text = np.empty((len(moments), _TEXT), np.uint8)
-    text[:] = np.frombuffer(b"0000-00-00 00:00:00.000000", np.uint8)
-    text[:, :_DATE] = np.array(dates, "S10").view(np.uint8).reshape(-1, _DATE)[inverse]
-    for start, stop, unit, size in _CLOCK:
-        rest = moments // unit % size
-        for place in range(stop - 1, start - 1, -1):
-            rest, digit = np.divmod(rest, 10)
-            text[:, place] += digit.astype(np.uint8)
+    # A few casts, not arithmetic on digits: other threads wait for none of them.
+    plain = since.cast(pa.timestamp("us"))
     fraction = moments % 1_000_000 != 0
-    ends = np.cumsum(np.where(fraction, _TEXT, _WHOLE), dtype=np.int32)
-    if not fraction.any():
-        text = text[:, :_WHOLE]
-    elif not fraction.all():
-        text = text[(np.arange(_TEXT) < _WHOLE) | fraction[:, None]]
-    offsets = pa.py_buffer(np.concatenate([np.zeros(1, np.int32), ends]))
-    whole = pa.StringArray.from_buffers(len(moments), offsets, pa.py_buffer(text.tobytes()))
-    return pc.if_else(column.is_valid(), whole, None) if column.null_count else whole
+    text = plain.cast(pa.string())
+    if fraction.all():
+        return text
+    whole = plain.cast(pa.timestamp("s"), safe=False).cast(pa.string())
+    return pc.if_else(pa.array(fraction), text, whole) if fraction.any() else whole

@@ -7,6 +7,7 @@ Groups add up, so any span of time is measured without its rows.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
@@ -167,20 +168,28 @@ class Scores:
         )
 
     def __add__(self, other: Scores) -> Scores:
-        bins = dict(self.bins)
-        for place, more in other.bins.items():
-            have = bins.get(place, Bin(0, 0, 0.0))
-            bins[place] = Bin(
-                have.rows + more.rows, have.positives + more.positives, have.total + more.total
-            )
-        return Scores(
-            self.rows + other.rows,
-            self.positives + other.positives,
-            self.true_positives + other.true_positives,
-            self.false_positives + other.false_positives,
-            self.log_loss + other.log_loss,
-            self.brier + other.brier,
-            bins,
+        return Scores.summed((self, other))
+
+    @classmethod
+    def summed(cls, parts: Iterable[Scores]) -> Scores:
+        """Return the sum of any number of groups, in one pass over their bins."""
+        known = list(parts)
+        rows: Counter[int] = Counter()
+        positives: Counter[int] = Counter()
+        totals: dict[int, float] = {}
+        for part in known:
+            for place, (n, positive, total) in part.bins.items():
+                rows[place] += n
+                positives[place] += positive
+                totals[place] = totals.get(place, 0.0) + total
+        return cls(
+            sum(part.rows for part in known),
+            sum(part.positives for part in known),
+            sum(part.true_positives for part in known),
+            sum(part.false_positives for part in known),
+            sum(part.log_loss for part in known),
+            sum(part.brier for part in known),
+            {place: Bin(n, positives[place], totals[place]) for place, n in rows.items()},
         )
 
     def metrics(self) -> dict[str, float]:

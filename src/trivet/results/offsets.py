@@ -7,7 +7,8 @@ it: who has lost a partition to another worker moves nothing, and keeps nothing.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from trivet.databases import Connection
 from trivet.errors import MembershipLost
@@ -15,6 +16,39 @@ from trivet.results.statements import named
 
 Span = tuple[int, int]
 """The offset that a batch began at, and the one behind its last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a partition is, as its consumer sees it.
+
+    Attributes:
+        partition: The partition.
+        waiting: Its events that are not scored yet.
+        moved_at: When the last step was made, or the partition came.
+        seen_at: When the consumer looked.
+    """
+
+    partition: int
+    waiting: int
+    moved_at: dt.datetime
+    seen_at: dt.datetime
+
+
+def consumed(db: Connection, deployment: str, topic: str, standings: Iterable[Standing]) -> None:
+    """Tell that partitions are consumed, and how they are."""
+    statement = named("consumed", db.dialect.name)
+    with db.transaction():
+        for each in standings:
+            db.execute(
+                statement,
+                deployment=deployment,
+                topic=topic,
+                partition=each.partition,
+                waiting=each.waiting,
+                moved_at=each.moved_at,
+                seen_at=each.seen_at,
+            )
 
 
 def offsets(db: Connection, deployment: str, topic: str) -> dict[int, int]:
@@ -47,21 +81,23 @@ def advance(
     Raises:
         MembershipLost: One is not where this worker began: another worker has moved it.
     """
-    for partition, (begin, end) in sorted(spans.items()):
-        moved = db.rows(
-            named("advance_offset", db.dialect.name),
-            deployment=deployment,
-            topic=topic,
-            partition=partition,
-            before=begin,
-            next=end,
-            now=now,
+    moves = [
+        {
+            "deployment": deployment,
+            "topic": topic,
+            "partition": partition,
+            "before": begin,
+            "next": end,
+            "now": now,
+        }
+        for partition, (begin, end) in sorted(spans.items())
+    ]
+    if db.execute_each(named("advance_offset", db.dialect.name), moves) != len(moves):
+        begun = ", ".join(f"{partition} at {begin}" for partition, (begin, _) in spans.items())
+        raise MembershipLost(
+            f"{deployment}: of topic {topic!r} no longer every partition is where it was begun "
+            f"({begun}): another worker has moved one"
         )
-        if not moved.num_rows:
-            raise MembershipLost(
-                f"{deployment}: partition {partition} of topic {topic!r} is no longer at offset "
-                f"{begin}: another worker has it"
-            )
 
 
 def skip(

@@ -74,41 +74,30 @@ def add_profiles(
         return
     lineage = predictions.column("lineage")[0].as_py()
     hours = pc.floor_temporal(predictions.column("scored_at"), unit="hour")
-    statement = named("add_hourly_profile", db.dialect.name)
     sides = (("input", counted.inputs), ("output", predictions.select(list(counted.outputs))))
+    told = []
     for hour in pc.unique(hours).to_pylist():
         rows = pa.array(np.flatnonzero(pc.equal(hours, hour).to_numpy(zero_copy_only=False)))
         for side, batch in sides:
             part = batch if len(rows) == batch.num_rows else batch.take(rows)
             for name, column in zip(part.schema.names, part.columns, strict=True):
                 profile = Profile.of(column, counted.references.get((side, name)))
-                _add(db, statement, profile, deployment, hour, lineage, side, name)
-
-
-def _add(
-    db: Connection,
-    statement: str,
-    profile: Profile,
-    deployment: str,
-    hour: dt.datetime,
-    lineage: int,
-    side: str,
-    name: str,
-) -> None:
-    db.execute(
-        statement,
-        deployment=deployment,
-        hour=hour,
-        lineage=lineage,
-        side=side,
-        column_name=name,
-        row_count=profile.rows,
-        null_count=profile.nulls,
-        counts=str(list(profile.counts)),
-        total=profile.total,
-        low=profile.low,
-        high=profile.high,
-    )
+                told.append(
+                    {
+                        "deployment": deployment,
+                        "hour": hour,
+                        "lineage": lineage,
+                        "side": side,
+                        "column_name": name,
+                        "row_count": profile.rows,
+                        "null_count": profile.nulls,
+                        "counts": str(list(profile.counts)),
+                        "total": profile.total,
+                        "low": profile.low,
+                        "high": profile.high,
+                    }
+                )
+    db.execute_each(named("add_hourly_profile", db.dialect.name), told)
 
 
 def references_of(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Reference]:

@@ -71,8 +71,34 @@ def added_up(found: Iterable[Group]) -> Measure | None:
     measures = [group.measure for group in found]
     if len({type(measure) for measure in measures}) != 1:
         return None
+    scores = [measure for measure in measures if isinstance(measure, Scores)]
+    if scores:
+        return Scores.summed(scores)
     total: Measure = functools.reduce(operator.add, measures)
     return total
+
+
+def by_value(
+    ask: Asking,
+    deployment: str,
+    since: dt.datetime,
+    until: dt.datetime,
+    segment: str,
+    limit: int,
+) -> tuple[list[tuple[str, Measure]], int]:
+    """Return the sums of a span by the values of a segment, and how many values there are.
+
+    Those with most rows come first; the database adds them up.
+    """
+    rows = ask(
+        "quality_by_value",
+        deployment=deployment,
+        since=since,
+        until=until,
+        segment=segment,
+        limit=limit,
+    )
+    return [(row["value"], _measure(row)) for row in rows], rows[0]["known"] if rows else 0
 
 
 def _measure(row: Mapping[str, Any]) -> Measure:
@@ -90,5 +116,14 @@ def _measure(row: Mapping[str, Any]) -> Measure:
         int(row["false_positives"]),
         row["log_loss_sum"],
         row["brier_sum"],
-        {place: Bin(*counts) for place, *counts in json.loads(row["scores"])},
+        _bins(row["scores"] or "[]"),
     )
+
+
+def _bins(text: str) -> dict[int, Bin]:
+    """Read bins; of several periods, a bin comes several times."""
+    found: dict[int, Bin] = {}
+    for place, *counts in json.loads(text):
+        have = found.get(place)
+        found[place] = Bin._make(map(operator.add, have, counts) if have else counts)
+    return found

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trivet.actions.settings import ActionSettings
-from trivet.alerts.settings import AlertSettings
+from trivet.alerts.settings import AlertSettings, Thresholds
 from trivet.dashboard.settings import ChartSettings, DashboardSettings
 from trivet.databases import dialects, redact
 from trivet.errors import SettingsError, TrivetError
@@ -126,7 +126,6 @@ class _Reader(SectionReader):
         singles = {
             "project": ProjectSettings,
             "results": ResultsSettings,
-            "alerts": AlertSettings,
             "broker": BrokerSettings,
         }
         families = {
@@ -137,7 +136,7 @@ class _Reader(SectionReader):
             "up": UpSettings,
             "action": ActionSettings,
         }
-        self.refuse_unknown("", document, [*singles, *families, "service", "dashboard"])
+        self.refuse_unknown("", document, [*singles, *families, "service", "dashboard", "alerts"])
         found: dict[str, Any] = {"file": self._file}
         for name, kind in singles.items():
             value = self.section(f"[{name}]", kind, document.get(name, {}))
@@ -148,7 +147,13 @@ class _Reader(SectionReader):
             found[name] = dict(self.family(name, kind, document.get(name, {})))
         if dashboard := self._dashboard(document.get("dashboard", {})):
             found["dashboard"] = dashboard
+        if alerts := self._alerts(document.get("alerts", {})):
+            found["alerts"] = alerts
         project = Project(**found)
+        for name in project.alerts.deployments:
+            if name not in (known := project.deployments):
+                hint = nearest(name, known)
+                self.find(f"[alerts.{name}]", f"there is no deployment {name!r}{hint}; name one")
         self._check_service(project, document.get("models"))
         self._check_streams(project, document.get("models"))
         name = project.project.name or self._file.absolute().parent.name
@@ -159,6 +164,24 @@ class _Reader(SectionReader):
             action=self._checked_actions(project, document.get("batch")),
             actuals=self._checked_actuals(project),
         )
+
+    def _alerts(self, parts: Any) -> AlertSettings | None:
+        """Read the section of alerts, and those of single deployments, which take it over."""
+        if not isinstance(parts, dict):
+            return self.section("[alerts]", AlertSettings, parts)
+        single = {name: each for name, each in parts.items() if isinstance(each, dict)}
+        own = {key: value for key, value in parts.items() if key not in single}
+        names = {each.name for each in dataclasses.fields(Thresholds)}
+        shared = {key: value for key, value in own.items() if key in names}
+        found = self.section("[alerts]", AlertSettings, own, deployments={})
+        if found is None:
+            return None
+        made = {
+            name: self.section(f"[alerts.{name}]", Thresholds, shared | each)
+            for name, each in single.items()
+        }
+        kept = {name: each for name, each in made.items() if each is not None}
+        return dataclasses.replace(found, deployments=kept)
 
     def _dashboard(self, parts: Any) -> DashboardSettings | None:
         """Read the section of the dashboard, and those of its charts with their queries."""

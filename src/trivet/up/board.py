@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -18,10 +18,12 @@ import msgspec
 import psutil
 
 from trivet.errors import AlreadyUp, UpError
+from trivet.up import guard
 
 FOLDER = ".trivet"
 _LOCK, _STATE = "up.lock", "up.json"
 _LOOKS_SECONDS = 0.5
+_ENDS_SECONDS = 2 * guard.PATIENCE + 5.0
 
 Word = Literal["waiting", "starting", "ready", "restarting", "done", "stopping", "stopped"]
 
@@ -93,8 +95,12 @@ class Board:
 
 
 @contextmanager
-def claimed(root: Path) -> Iterator[Board]:
+def claimed(root: Path, waits: Callable[[str], object] = str) -> Iterator[Board]:
     """Claim a project for this process, and for those that inherit the board's lock.
+
+    Args:
+        root: The project's folder.
+        waits: Called once if what a killed one left behind has to end first.
 
     Raises:
         AlreadyUp: Another process has it.
@@ -110,13 +116,19 @@ def claimed(root: Path) -> Iterator[Board]:
             f"{folder}: {error.strerror}; the state of `trivet up` is kept there: make it writable"
         ) from error
     try:
-        if not _locked(lock):
+        if not _locked(lock, _LOOKS_SECONDS):
             found = _read(folder)
-            who = f" (process {found.pid})" if found else ""
-            raise AlreadyUp(
-                f"{root.absolute()}: this project is up already{who}, or its processes are "
-                "still ending; look with `trivet status`"
-            )
+            if found is None or psutil.pid_exists(found.pid):
+                who = f" (process {found.pid})" if found else ""
+                raise AlreadyUp(
+                    f"{root.absolute()}: this project is up already{who}; look with `trivet status`"
+                )
+            waits(f"process {found.pid} was killed; waiting for what it started to end")
+            if not _locked(lock, _ENDS_SECONDS):
+                raise AlreadyUp(
+                    f"{root.absolute()}: the processes of a killed `trivet up` "
+                    f"(process {found.pid}) do not end; look for them and kill them"
+                )
         board = Board(folder, lock)
         board.clear()
         try:
@@ -127,9 +139,9 @@ def claimed(root: Path) -> Iterator[Board]:
         os.close(lock)
 
 
-def _locked(lock: int) -> bool:
+def _locked(lock: int, seconds: float) -> bool:
     """Lock the file; whoever only looks whether it is locked holds it for a moment."""
-    until = time.monotonic() + _LOOKS_SECONDS
+    until = time.monotonic() + seconds
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

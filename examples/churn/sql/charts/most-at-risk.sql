@@ -1,4 +1,4 @@
-SELECT customer_id AS customer, round(probability_1, 2) AS chance, reason_1 AS "first reason",
+SELECT customer_id AS customer, printf('%.0f %%', 100 * probability_1) AS chance, reason_1 AS "first reason",
     reason_2 AS second
 FROM churn_daily
 WHERE interval_start = (

@@ -75,6 +75,15 @@ class Channel(Protocol):
 
     most: int
 
+    def look(self) -> str:
+        """Say where deliveries would go, as far as that shows without making one.
+
+        Raises:
+            DeliveryDelayed: They would wait.
+            ActionError: The settings do not allow them.
+        """
+        ...
+
     def send(self, messages: Sequence[Message]) -> None:
         """Deliver; the messages have arrived, durably, when it returns.
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from trivet.actions.channels import Message
 from trivet.errors import DeliveryDelayed
+
+_DRAFT = ".draft-"
 
 
 class Folder:
@@ -18,6 +21,12 @@ class Folder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def look(self) -> str:
+        there = next(each for each in (self._folder, *self._folder.parents) if each.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise DeliveryDelayed(f"{self._folder}: nothing can be written into {there}")
+        return f"into {self._folder}"
 
     def send(self, messages: Sequence[Message]) -> None:
         try:
@@ -29,12 +38,19 @@ class Folder:
             raise DeliveryDelayed(f"{self._folder}: {error.strerror}") from error
 
     def close(self) -> None:
-        pass
+        """Remove the drafts of processes that were killed: who writes one holds a lock on it."""
+        if os.name != "posix":
+            return
+        for draft in self._folder.glob(f"{_DRAFT}*"):
+            with suppress(OSError), draft.open("rb") as file:
+                _lock(file.fileno())
+                draft.unlink()
 
     def _put(self, name: str, content: bytes) -> None:
-        descriptor, draft = tempfile.mkstemp(prefix=".", dir=self._folder)
+        descriptor, draft = tempfile.mkstemp(prefix=_DRAFT, dir=self._folder)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                _lock(file.fileno())
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -49,3 +65,11 @@ class Folder:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file until it is closed, by its process or by that one's end."""
+    if os.name == "posix":
+        import fcntl  # noqa: PLC0415 - elsewhere there is none
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -50,6 +50,10 @@ class Smtp:
                 f'sender: {sender!r} is no address; write "Shop <shop@example.com>"'
             ) from error
 
+    def look(self) -> str:
+        self._connected()
+        return f"{self._target.host}:{self._target.port} answers"
+
     def send(self, messages: Sequence[Message]) -> None:
         for message in messages:
             mail = self._mail(message)

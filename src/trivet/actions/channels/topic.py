@@ -23,6 +23,11 @@ class Topic:
         self._broker = broker
         self._appender = broker.appender()
 
+    def look(self) -> str:
+        if self._name not in self._broker.topics():
+            raise DeliveryDelayed(f"there is no topic {self._name!r} yet; create it")
+        return f"to topic {self._name}"
+
     def send(self, messages: Sequence[Message]) -> None:
         failures: list[str] = []
         try:

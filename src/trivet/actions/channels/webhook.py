@@ -76,6 +76,9 @@ class Webhook:
             follow_redirects=False,
         )
 
+    def look(self) -> str:
+        return f"{self._target.host} is {self._checked()}"
+
     def send(self, messages: Sequence[Message]) -> None:
         for message in messages:
             self._post(message)

@@ -7,6 +7,7 @@ from typing import Any
 
 from trivet.alerts.facts import gather
 from trivet.alerts.rules import Alert, judge
+from trivet.alerts.settings import Thresholds
 from trivet.dashboard import words
 from trivet.dashboard.ask import Ask, Attention, Page, State
 
@@ -20,6 +21,7 @@ TITLES = {
     "drift": "Inputs or predictions have moved",
     "quality": "Predictions got worse",
     "lag": "The stream lags behind",
+    "stopped": "Nobody consumes the stream",
 }
 _PLACES = {"rejects": "/rejects", "drift": "/drift", "quality": "/quality"}
 
@@ -29,28 +31,21 @@ def content(ask: Ask) -> Mapping[str, Any]:
     past = ask.results("past_alerts", limit=_PAST)
     settings = ask.alerts
     limits = [
-        (name, f"{metric} {'above' if above else 'below'} {value:g}")
+        (f"quality of {name}", f"{metric} {'above' if above else 'below'} {value:g}")
         for name, found in ask.limits.items()
         for metric, above, value in found
     ]
-    rules = [
-        ("failed", "a run failed and its interval has no predictions" if settings.failed else ""),
-        (
-            "late",
-            f"{words.length(settings.late)} after an interval was due" if settings.late else "",
-        ),
-        (
-            "rejects",
-            f"more than {words.percent(settings.rejects)} of the rows" if settings.rejects else "",
-        ),
-        ("drift", f"PSI above {settings.drift:g}" if settings.drift else ""),
-        ("quality", f"the error {settings.quality:.0%} above training" if settings.quality else ""),
-        ("lag", f"{words.length(settings.lag)} after the event" if settings.lag else ""),
+    rules = _rules(settings)
+    limits += [
+        (f"{kind} of {name}", text)
+        for name, own in settings.deployments.items()
+        for kind, text in _rules(own)
+        if (kind, text) not in rules
     ]
     return {
         "attention": [_attention(ask, each) for each in _wrong(ask)],
         "past": past,
-        "rules": [(kind, text or "off") for kind, text in rules],
+        "rules": rules,
         "limits": limits,
         "told": [
             *(["a webhook"] if settings.webhook else []),
@@ -58,6 +53,21 @@ def content(ask: Ask) -> Mapping[str, Any]:
         ],
         "min_rows": settings.min_rows,
     }
+
+
+def _rules(settings: Thresholds) -> list[tuple[str, str]]:
+    """Return what is too much, in words, by kind of alert."""
+    told = {
+        "failed": settings.failed and "a run failed and its interval has no predictions",
+        "late": settings.late and f"{words.length(settings.late)} after an interval was due",
+        "rejects": settings.rejects and f"more than {words.percent(settings.rejects)} of the rows",
+        "drift": settings.drift and f"PSI above {settings.drift:g}",
+        "quality": settings.quality and f"the error {settings.quality:.0%} above training",
+        "lag": settings.lag
+        and f"{words.length(settings.lag)} after the event, or without a step while events wait",
+        "stopped": settings.stopped and f"no consumer for {words.length(settings.stopped)}",
+    }
+    return [(kind, text or "off") for kind, text in told.items()]
 
 
 def attention(ask: Ask) -> list[Attention]:
@@ -68,11 +78,11 @@ def attention(ask: Ask) -> list[Attention]:
 
 def _wrong(ask: Ask) -> list[Alert]:
     facts = gather(ask.results, ask.limits, ask.now)
-    return [alert for each in facts for alert in judge(each, ask.alerts, ask.now)]
+    return [alert for each in facts for alert in judge(each, ask.alerts.of(each.name), ask.now)]
 
 
 def _attention(ask: Ask, alert: Alert) -> Attention:
-    state: State = "bad" if alert.kind in ("failed", "quality", "late") else "warn"
+    state: State = "bad" if alert.kind in ("failed", "quality", "late", "stopped") else "warn"
     place = _PLACES.get(alert.kind)
     href = ask.link(place, deployment=alert.deployment) if place else ""
     if alert.kind in ("failed", "late", "missing"):

@@ -26,9 +26,9 @@ def content(ask: Ask) -> Mapping[str, Any]:
         return shown
     is_batch = deployment["kind"] == "batch"
     span = Span.read(ask, newest, "all" if is_batch else "24h")
-    output = ask.get("column", columns.outputs[0])
+    output = ask.get("column", columns.main)
     if output not in columns.outputs:
-        output = columns.outputs[0]
+        output = columns.main
     reference = periods.reference_of(columns.manifest, "output", output)
     found = periods.read(ask, deployment, "output", output, span)
     by = ask.get("by") or columns.usual_grouping

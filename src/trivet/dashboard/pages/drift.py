@@ -10,11 +10,15 @@ from typing import Any
 from trivet.dashboard import freshness, moves
 from trivet.dashboard.ask import EVER, Ask, Glance, Page, Span, State
 from trivet.dashboard.moves import Column
+from trivet.dashboard.periods import counts_of_day, day_of
 from trivet.monitoring import Profile, Reference
 from trivet.monitoring.drift import PSI_ACT, PSI_WATCH, Drift, compare
 from trivet.results.profiles import Period, periods, references
 
 TRAINING = "training"
+MOST = 400
+"""Intervals or days that are looked at, the newest."""
+
 _OFFERED = 60
 _DAY = dt.timedelta(days=1)
 
@@ -58,9 +62,10 @@ def content(ask: Ask) -> Mapping[str, Any]:
         (each for each in ranked if f"{each.side}.{each.name}" == ask.get("column")),
         ranked[0] if ranked else None,
     )
-    watch, act = thresholds(ask)
+    watch, act = thresholds(ask, deployment["name"])
     return shown | {
         "period": period,
+        "cut": MOST if len(found) >= MOST else 0,
         "labels": labels[:_OFFERED],
         "against": against,
         "is_against_training": against == TRAINING,
@@ -69,7 +74,7 @@ def content(ask: Ask) -> Mapping[str, Any]:
         "column": column,
         "watch": watch,
         "act": act,
-        "state_of": lambda drift: state_of(ask, drift),
+        "state_of": lambda drift: state_of(ask, deployment["name"], drift),
         "over_time": moves.over_time(_history(ask, deployment, found, against), watch, act),
         "laid_over": moves.laid_over(column, against, period.label) if column else None,
     }
@@ -96,22 +101,22 @@ def glances(ask: Ask) -> Mapping[str, list[Glance]]:
                     "largest drift",
                     f"PSI {worst.drift.psi:.2f}",
                     worst.name,
-                    state_of(ask, worst.drift),
+                    state_of(ask, deployment["name"], worst.drift),
                     ask.link("/drift", deployment=deployment["name"]),
                 )
             ]
     return told
 
 
-def thresholds(ask: Ask) -> tuple[float, float]:
+def thresholds(ask: Ask, deployment: str) -> tuple[float, float]:
     """Return the PSI from which on a column is watched, and from which on it is an alert."""
-    act = ask.alerts.drift or PSI_ACT
+    act = ask.alerts.of(deployment).drift or PSI_ACT
     return min(PSI_WATCH, act * PSI_WATCH / PSI_ACT), act
 
 
-def state_of(ask: Ask, drift: Drift) -> State:
+def state_of(ask: Ask, deployment: str, drift: Drift) -> State:
     """Say how bad a drift is; what chance would do is none."""
-    watch, act = thresholds(ask)
+    watch, act = thresholds(ask, deployment)
     if not drift.is_certain or drift.psi <= watch:
         return "good"
     return "bad" if drift.psi > act else "warn"
@@ -128,19 +133,28 @@ def _newest(ask: Ask, deployment: Mapping[str, Any]) -> dt.datetime | None:
 
 def _read(ask: Ask, deployment: Mapping[str, Any], span: Span) -> list[_Whole]:
     """Return the profiles by interval, or by day, the oldest first."""
-    batch = deployment["kind"] == "batch"
-    found = periods(ask.results, deployment["name"], deployment["kind"], span.since, span.until)
-    if batch:
+    name = deployment["name"]
+    if deployment["kind"] == "batch":
+        first = ask.source.first("newest_intervals", deployment=name, limit=MOST, **span.bounds())
+        since = first["since"] or span.since
+        found = periods(ask.results, name, "batch", since, span.until)
         return [_Whole(p.start, _label(deployment, p), p.version, p.profiles) for p in found]
+    newest = _newest(ask, deployment) or span.until
+    since = max(span.since, newest - MOST * _DAY)
+    rows = ask.source.rows(
+        "day_profiles", deployment=name, side="", column="", since=since, until=span.until
+    )
     days: dict[tuple[dt.datetime, str], dict[Place, Profile]] = {}
-    for each in found:
-        day = days.setdefault((each.start.replace(hour=0), each.version), {})
-        for place, profile in each.profiles.items():
-            have = day.get(place)
-            if have is None or len(have.counts) != len(profile.counts):
-                day[place] = profile
-            else:
-                day[place] = have + profile
+    for row in rows:
+        day = days.setdefault((day_of(row), row["model_version"]), {})
+        day[row["side"], row["column_name"]] = Profile(
+            counts_of_day(row),
+            row["null_count"],
+            row["row_count"],
+            row["total"],
+            row["low"],
+            row["high"],
+        )
     return [_Whole(start, f"{start:%Y-%m-%d}", v, day) for (start, v), day in days.items()]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trivet.dashboard import charts, freshness, own, words
@@ -50,8 +50,19 @@ def content(ask: Ask) -> Mapping[str, Any]:
         if page.attention:
             attention += page.attention(ask)
     order = {"bad": 0, "warn": 1}
+    cards = [_warned(card, attention) for card in cards]
     attention.sort(key=lambda a: order.get(a.state, 2))
     return {"cards": cards, "attention": attention, "own": own.shown(ask, "")}
+
+
+def _warned(card: Card, attention: list[Attention]) -> Card:
+    """Return the card of a service or stream as what is wrong with it says."""
+    name = card.deployment["name"]
+    mine = [each for each in attention if each.deployment == name]
+    if card.deployment["kind"] == "batch" or not mine:
+        return card
+    worst = next((each for each in mine if each.state == "bad"), mine[0])
+    return replace(card, state=worst.state, status=worst.title)
 
 
 def _batch(ask: Ask, deployment: Mapping[str, Any]) -> tuple[Card, list[Attention]]:
@@ -198,7 +209,9 @@ def _log(ask: Ask, deployment: Mapping[str, Any]) -> tuple[Card, list[Attention]
             deployment,
             deployment_path(name),
             state,
-            "answering" if newest else "nothing logged yet",
+            ("answering" if deployment["kind"] == "service" else "scoring")
+            if newest
+            else "nothing logged yet",
             newest,
             glances,
             charts.spark([by_day.get(day, 0) for day in days]),

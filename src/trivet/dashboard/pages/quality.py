@@ -12,10 +12,14 @@ from trivet.dashboard import freshness, measures
 from trivet.dashboard.ask import EVER, Ask, Glance, Page, Span, State
 from trivet.dashboard.measures import NAMES, Measured
 from trivet.monitoring.quality import Scores, is_worse
-from trivet.results.quality import Group, added_up, groups, segments
+from trivet.results.quality import Group, added_up, by_value, groups, segments
 
 _MANY_HOURS = 24 * 8
 _SEGMENTS = 15
+_MOST = 24 * 31
+_MOST_SCORED = 30
+"""Periods that are looked at, and those of a classifier's scores for segments: each of these is a
+curve."""
 _DAY = dt.timedelta(days=1)
 
 
@@ -29,7 +33,8 @@ def content(ask: Ask) -> Mapping[str, Any]:
     deployment = deployments[name] if name in measured else deployments[measured[0]]
     name = deployment["name"]
     newest = _newest(ask, name)
-    span = Span.read(ask, newest and newest + _DAY, "all")
+    asked = Span.read(ask, newest and newest + _DAY, "all")
+    span = _newest_of(ask, name, asked, _MOST)
     found = groups(ask.results, name, span.since, span.until)
     whole = added_up(found)
     manifest = _manifest(ask, name)
@@ -37,7 +42,8 @@ def content(ask: Ask) -> Mapping[str, Any]:
     shown: dict[str, Any] = {
         "names": measured,
         "deployment": deployment,
-        "span": span,
+        "span": asked,
+        "cut": _MOST if span is not asked else 0,
         "pulled": _pulled(ask, name),
         "whole": whole,
     }
@@ -59,7 +65,9 @@ def content(ask: Ask) -> Mapping[str, Any]:
         "more": _more(whole, periods),
         "segments": columns,
         "by": by,
-        "by_segment": _by_segment(ask, name, span, by, metric) if by else None,
+        "by_segment": _by_segment(ask, name, span, by, metric, scored=isinstance(whole, Scores))
+        if by
+        else None,
         "versions": _versions(found, metrics),
         "trained": trained,
         "version": manifest.get("version", ""),
@@ -117,11 +125,12 @@ def _limit(ask: Ask, name: str, metric: str, trained: Mapping[str, float]) -> fl
     for each, _, value in ask.limits.get(name, ()):
         if each == metric:
             return value
-    if metric != main_metric({metric: 0.0}, trained) or not ask.alerts.quality:
+    quality = ask.alerts.of(name).quality
+    if metric != main_metric({metric: 0.0}, trained) or not quality:
         return None
     if is_worse(metric, 0.0, 1.0):  # best at 1
-        return 1 - (1 - trained[metric]) * (1 + ask.alerts.quality)
-    return trained[metric] * (1 + ask.alerts.quality)
+        return 1 - (1 - trained[metric]) * (1 + quality)
+    return trained[metric] * (1 + quality)
 
 
 def _state(metric: str, value: float, trained: float | None, limit: float | None) -> State:
@@ -168,7 +177,10 @@ def _tiles(
         tiles += [
             Glance("in training", measures.figure(metric, trained[metric])),
             Glance(
-                "error since", f"{share:+.0%}", "", _state(metric, value, trained[metric], limit)
+                "against training",
+                f"{share:+.0%}",
+                "",
+                _state(metric, value, trained[metric], limit),
             ),
         ]
     return [*tiles, Glance("rows with a true value", f"{newest.measure.rows:,}")]
@@ -184,14 +196,24 @@ def _more(whole: Any, periods: Sequence[Measured]) -> list[Any]:
     ]
 
 
-def _by_segment(ask: Ask, name: str, span: Span, by: str, metric: str) -> Any:
-    held: dict[str, list[Group]] = {}
-    for each in groups(ask.results, name, span.since, span.until, by):
-        held.setdefault(each.value, []).append(each)
-    found = [(value, added_up(parts)) for value, parts in held.items()]
-    known = [(value, measure) for value, measure in found if measure is not None]
-    known.sort(key=lambda pair: -pair[1].rows)
-    return measures.by_segment(by, metric, known[:_SEGMENTS], len(known))
+def _by_segment(
+    ask: Ask, name: str, whole_span: Span, by: str, metric: str, *, scored: bool
+) -> Any:
+    span, note = whole_span, "Over the whole span of time."
+    if scored:
+        span = _newest_of(ask, name, whole_span, _MOST_SCORED)
+        note = note if span is whole_span else f"Over the newest {_MOST_SCORED} periods."
+    found, known = by_value(ask.results, name, span.since, span.until, by, _SEGMENTS)
+    return measures.by_segment(by, metric, found, known, note)
+
+
+def _newest_of(ask: Ask, name: str, span: Span, most: int) -> Span:
+    """Return a span as it is, or the part of it with its newest periods if there are more."""
+    told = {"deployment": name, **span.bounds()}
+    first, next_one = (
+        ask.results("quality_newest", limit=n, **told)[0]["since"] for n in (most, most + 1)
+    )
+    return span if first == next_one else Span(first, span.until, span.choice)
 
 
 def _versions(found: Sequence[Group], metrics: Sequence[str]) -> list[dict[str, Any]]:

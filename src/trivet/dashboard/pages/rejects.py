@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import altair as alt
-
 from trivet.dashboard import charts
 from trivet.dashboard.ask import EVER, Ask, Page, Span
 from trivet.dashboard.charts import Chart
+from trivet.dashboard.drawing import channel
 from trivet.results.reading import Row
 
 _SHOWN = 30
@@ -120,17 +119,17 @@ def _chart(name: str, counted: Sequence[Row]) -> Chart:
         below[at] = start + n
     drawing = (
         charts.base()
-        .mark_rect(stroke="$surface", strokeWidth=1)
+        .mark("rect", stroke="$surface", strokeWidth=1)
         .encode(
             x=charts.time_axis("at"),
             x2="end:T",
             y=charts.value_axis("low", "problems"),
             y2="high:Q",
-            color=alt.Color("code:N"),
+            color=channel("code:N"),
             tooltip=[
                 charts.moment_tip("at", "from"),
                 "code:N",
-                alt.Tooltip("n:Q", format=",", title="problems"),
+                channel("n:Q", format=",", title="problems"),
             ],
         )
     )

@@ -9,11 +9,10 @@ from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import altair as alt
-
 from trivet.dashboard import charts, freshness, words
 from trivet.dashboard.ask import Ask, Page
 from trivet.dashboard.charts import Chart
+from trivet.dashboard.drawing import channel
 
 _MOST = 1_000
 _LISTED = 40
@@ -136,17 +135,17 @@ def stages(name: str, attempts: Sequence[Mapping[str, Any]]) -> Chart:
     rows.reverse()
     drawing = (
         charts.base()
-        .mark_bar()
+        .mark("bar")
         .encode(
-            x=alt.X("attempt:O", title="attempt", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
+            x=channel("attempt:O", title="attempt", axis={"labelOverlap": True, "labelAngle": 0}),
             y=charts.value_axis("seconds", "seconds", of="figure"),
-            color=alt.Color("stage:N", sort=["read", "score", "write"]),
+            color=channel("stage:N", sort=["read", "score", "write"]),
             tooltip=[
                 "attempt:O",
                 charts.moment_tip("interval", "interval"),
                 "stage:N",
-                alt.Tooltip("seconds:Q", format=",.3~g"),
-                alt.Tooltip("rows:Q", format=","),
+                channel("seconds:Q", format=",.3~g"),
+                channel("rows:Q", format=","),
             ],
         )
     )

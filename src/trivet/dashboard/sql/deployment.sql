@@ -27,6 +27,45 @@ WHERE f.deployment = $deployment AND f.side = $side AND f.column_name = $column
   AND f.hour >= $since AND f.hour < $until
 ORDER BY f.hour DESC, f.lineage DESC LIMIT $limit
 
+-- name: hours_profiled
+-- How many hours of a span have profiles of a column.
+SELECT count(*) AS n FROM trivet_hourly_profiles
+WHERE deployment = $deployment AND side = $side AND column_name = $column
+  AND hour >= $since AND hour < $until
+
+-- name: day_profiles.sqlite
+-- Profiles by day and version, of one column or (empty) of all: sums, and the counts of every hour
+-- in a list. Those on other bins are rows of their own.
+SELECT substr(h.hour, 1, 10) AS day, l.model_version, h.side, h.column_name,
+    sum(h.row_count) AS row_count, sum(h.null_count) AS null_count,
+    '[' || group_concat(h.counts) || ']' AS counts,
+    sum(h.total) AS total, min(h.low) AS low, max(h.high) AS high
+FROM trivet_hourly_profiles h JOIN trivet_lineages l ON l.lineage = h.lineage
+WHERE h.deployment = $deployment AND h.hour >= $since AND h.hour < $until
+  AND ($column = '' OR (h.side = $side AND h.column_name = $column))
+GROUP BY 1, 2, 3, 4, length(h.counts) - length(replace(h.counts, ',', ''))
+ORDER BY 1, min(h.hour), max(h.lineage)
+
+-- name: day_profiles.postgresql
+SELECT to_char(h.hour AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, l.model_version, h.side,
+    h.column_name, CAST(sum(h.row_count) AS bigint) AS row_count,
+    CAST(sum(h.null_count) AS bigint) AS null_count,
+    '[' || string_agg(h.counts, ',') || ']' AS counts,
+    sum(h.total) AS total, min(h.low) AS low, max(h.high) AS high
+FROM trivet_hourly_profiles h JOIN trivet_lineages l ON l.lineage = h.lineage
+WHERE h.deployment = $deployment AND h.hour >= $since AND h.hour < $until
+  AND ($column = '' OR (h.side = $side AND h.column_name = $column))
+GROUP BY 1, 2, 3, 4, length(h.counts) - length(replace(h.counts, ',', ''))
+ORDER BY 1, min(h.hour), max(h.lineage)
+
+-- name: newest_intervals
+-- The start of the first of the newest published intervals of a span.
+SELECT min(interval_start) AS since FROM (
+    SELECT interval_start FROM trivet_published
+    WHERE deployment = $deployment AND interval_start >= $since AND interval_start < $until
+    ORDER BY interval_start DESC LIMIT $limit
+) AS newest
+
 -- name: interval_versions
 -- Which version of the model made which intervals.
 SELECT r.model_version, r.model_digest, min(p.interval_start) AS first_start,
@@ -62,11 +101,15 @@ FROM (
 GROUP BY value ORDER BY n DESC, value LIMIT $limit
 
 -- name: breakdown_of_intervals.postgresql
+-- Materialised for the sake of its plan, as in rows_of_intervals.
+WITH found AS MATERIALIZED (
+    SELECT {value} AS value, {measure} AS y FROM {table}
+    WHERE attempt = ANY (CAST(string_to_array($attempts, ',') AS bigint[]))
+)
 SELECT value, count(*) AS n, CAST(avg(y) AS double precision) AS mean,
     sum(CASE WHEN y IS NULL THEN 1 ELSE 0 END) AS nulls
 FROM (
-    SELECT {value} AS value, {measure} AS y FROM {table}
-    WHERE attempt = ANY (CAST(string_to_array($attempts, ',') AS bigint[])) LIMIT $most
+    SELECT * FROM found LIMIT $most
 ) AS picked
 GROUP BY value ORDER BY n DESC, value LIMIT $limit
 
@@ -88,10 +131,14 @@ WHERE attempt IN (SELECT value FROM json_each('[' || $attempts || ']')) AND ({se
 LIMIT $limit
 
 -- name: rows_of_intervals.postgresql
-SELECT {columns}, interval_start, interval_end, attempt, model_version, model_digest, scored_at
-FROM {view}
-WHERE attempt = ANY (CAST(string_to_array($attempts, ',') AS bigint[])) AND ({search})
-LIMIT $limit
+-- What is materialised is planned as if all of it were asked for, so the attempts' blocks are read
+-- and not the table until enough rows were met; it still ends after the first rows.
+WITH found AS MATERIALIZED (
+    SELECT {columns}, interval_start, interval_end, attempt, model_version, model_digest, scored_at
+    FROM {view}
+    WHERE attempt = ANY (CAST(string_to_array($attempts, ',') AS bigint[])) AND ({search})
+)
+SELECT * FROM found LIMIT $limit
 
 -- name: rows_of_log
 -- The newest rows of a prediction log with their lineage.

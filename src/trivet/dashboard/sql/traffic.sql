@@ -17,14 +17,20 @@ SELECT CAST(floor(extract(epoch FROM scored_at) / $width) * $width AS bigint) AS
 FROM {table} WHERE scored_at >= $since AND scored_at < $until GROUP BY 1 ORDER BY 1
 
 -- name: log_latencies.sqlite
--- Latencies with their span of time, of every row.
-SELECT CAST(strftime('%s', scored_at) AS INTEGER) / $width * $width AS at, {latency} AS v
-FROM {table} WHERE scored_at >= $since AND scored_at < $until
+-- The latencies of every row, as a JSON list for each span of time.
+SELECT at, json_group_array(v) AS latencies FROM (
+    SELECT CAST(strftime('%s', scored_at) AS INTEGER) / $width * $width AS at, {latency} AS v
+    FROM {table} WHERE scored_at >= $since AND scored_at < $until
+) AS found
+WHERE v IS NOT NULL GROUP BY at ORDER BY at
 
 -- name: log_latencies.postgresql
-SELECT CAST(floor(extract(epoch FROM scored_at) / $width) * $width AS bigint) AS at,
-    CAST({latency} AS double precision) AS v
-FROM {table} WHERE scored_at >= $since AND scored_at < $until
+SELECT at, CAST(json_agg(v) AS text) AS latencies FROM (
+    SELECT CAST(floor(extract(epoch FROM scored_at) / $width) * $width AS bigint) AS at,
+        CAST({latency} AS double precision) AS v
+    FROM {table} WHERE scored_at >= $since AND scored_at < $until
+) AS found
+WHERE v IS NOT NULL GROUP BY at ORDER BY at
 
 -- name: sampled_latencies.sqlite
 -- The same of one row of so many: rows are numbered as they were written.
@@ -35,15 +41,21 @@ WITH RECURSIVE bounds(first, last) AS (
     SELECT first FROM bounds WHERE first IS NOT NULL
     UNION ALL SELECT place + $step FROM picked, bounds WHERE place + $step <= last
 )
-SELECT CAST(strftime('%s', scored_at) AS INTEGER) / $width * $width AS at, {latency} AS v
-FROM picked CROSS JOIN {table} AS log ON log.rowid = picked.place
-WHERE scored_at >= $since AND scored_at < $until
+SELECT at, json_group_array(v) AS latencies FROM (
+    SELECT CAST(strftime('%s', scored_at) AS INTEGER) / $width * $width AS at, {latency} AS v
+    FROM picked CROSS JOIN {table} AS log ON log.rowid = picked.place
+    WHERE scored_at >= $since AND scored_at < $until
+) AS found
+WHERE v IS NOT NULL GROUP BY at ORDER BY at
 
 -- name: sampled_latencies.postgresql
-SELECT CAST(floor(extract(epoch FROM scored_at) / $width) * $width AS bigint) AS at,
-    CAST({latency} AS double precision) AS v
-FROM {table} TABLESAMPLE SYSTEM (CAST(100.0 / $step AS real)) REPEATABLE (1)
-WHERE scored_at >= $since AND scored_at < $until
+SELECT at, CAST(json_agg(v) AS text) AS latencies FROM (
+    SELECT CAST(floor(extract(epoch FROM scored_at) / $width) * $width AS bigint) AS at,
+        CAST({latency} AS double precision) AS v
+    FROM {table} TABLESAMPLE SYSTEM (CAST(100.0 / $step AS real)) REPEATABLE (1)
+    WHERE scored_at >= $since AND scored_at < $until
+) AS found
+WHERE v IS NOT NULL GROUP BY at ORDER BY at
 
 -- name: latency_of_events.sqlite
 -- Of a stream: from the event's own time to its prediction.

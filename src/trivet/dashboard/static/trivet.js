@@ -41,7 +41,9 @@
     return part;
   };
   const series = () => Array.from({ length: 8 }, (_, i) => colour(`series-${i + 1}`));
-  const theme = () => {
+  const theme = (width) => {
+    // A legend above a narrow chart has lines of two, cut where it has to be.
+    const narrow = width && width < 480 ? { columns: 2, labelLimit: width / 2 - 50, columnPadding: 8 } : {};
     const font = getComputedStyle(document.body).fontFamily;
     const text = { labelFont: font, titleFont: font, labelColor: colour("muted"), titleColor: colour("muted"), labelFontSize: 11, titleFontSize: 11, titleFontWeight: 500 };
     return {
@@ -49,7 +51,7 @@
       view: { stroke: null },
       axis: { ...text, gridColor: colour("line"), domainColor: colour("line-strong"), tickColor: colour("line-strong"), gridOpacity: 0.8, labelPadding: 5, titlePadding: 8 },
       axisY: { domain: false, ticks: false },
-      legend: { ...text, symbolType: "circle", orient: "top", title: null, offset: 6, symbolSize: 70 },
+      legend: { ...text, symbolType: "circle", orient: "top", title: null, offset: 6, symbolSize: 70, ...narrow },
       header: text, title: { ...text, color: colour("ink") },
       range: { category: series(), heatmap: [colour("accent-soft"), colour("series-1")], ramp: [colour("accent-soft"), colour("series-1")] },
       line: { strokeWidth: 2.2, color: colour("series-1") }, point: { size: 42, filled: true, color: colour("series-1") },
@@ -72,7 +74,7 @@
       }
       views.get(place)?.finalize();
       const result = await embed(canvas, coloured(JSON.parse(text)), {
-        ast: true, actions: false, renderer: "svg", defaultStyle: false, config: theme(),
+        ast: true, actions: false, renderer: "svg", defaultStyle: false, config: theme(canvas.clientWidth),
         tooltip: { disableDefaultStyle: true }, mode: "vega-lite",
       });
       views.set(place, result);

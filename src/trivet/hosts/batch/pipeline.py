@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_POLL_SECONDS = 0.1
+_AHEAD = 4
+"""Items that may wait besides those that are worked on: each worker has its next one at hand, and
+goes on while the caller is busy for a moment."""
 
 
 def pipelined(
@@ -34,82 +35,78 @@ def pipelined(
         workers: Threads that work.
         interrupt: Called if the iterator ends before the items do, to end a read under way.
     """
-    with _Reader(items, interrupt) as reader:
-        pool = ThreadPoolExecutor(workers, "score")
-        under_way: deque[Future[R]] = deque()
-        try:
-            for item in reader:
-                under_way.append(pool.submit(work, item))
-                # One result waits while each worker is busy and has its next item at hand.
-                while len(under_way) > workers + 1 or (under_way and under_way[0].done()):
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-            reader.fail()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ThreadPoolExecutor(workers, "score")
+    try:
+        with _Reader(
+            items, lambda item: pool.submit(work, item), workers + _AHEAD, interrupt
+        ) as reader:
+            while (future := reader.next()) is not None:
+                yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-class _End:
-    """What a reader puts last: the exception that ended it, if one did."""
+class _Reader(Generic[T, R]):
+    """The thread that takes items and hands them to the workers as long as there is room."""
 
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
-class _Reader(Generic[T]):
-    def __init__(self, items: Iterable[T], interrupt: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        items: Iterable[T],
+        submit: Callable[[T], Future[R]],
+        room: int,
+        interrupt: Callable[[], None],
+    ) -> None:
         self._items = items
+        self._submit = submit
         self._interrupt = interrupt
-        self._queue: queue.Queue[T | _End] = queue.Queue(maxsize=2)
-        self._closed = threading.Event()
-        self._end: _End | None = None
+        self._room = threading.Semaphore(room)
+        self._under_way: queue.SimpleQueue[Future[R] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._ended = False
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, name="read", daemon=True)
 
-    def __enter__(self) -> _Reader[T]:
+    def __enter__(self) -> _Reader[T, R]:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed.set()
-        if self._end is None:
+        self._closed = True
+        self._room.release()
+        if not self._ended:
             self._interrupt()
         self._thread.join()
 
-    def __iter__(self) -> Iterator[T]:
-        while True:
-            item = self._queue.get()
-            if isinstance(item, _End):
-                self._end = item
-                return
-            yield item
-
-    def fail(self) -> None:
-        """Raise what ended the items, if it was an exception."""
-        if self._end is not None and self._end.error is not None:
-            raise self._end.error
+    def next(self) -> Future[R] | None:
+        """Return the next item's work, None behind the last; its place is the caller's then."""
+        future = self._under_way.get()
+        if future is not None:
+            self._room.release()
+            return future
+        self._ended = True
+        if self._error is not None:
+            raise self._error
+        return None
 
     def _read(self) -> None:
-        error: BaseException | None = None
         try:
-            for item in self._items:
-                if not self._put(item):
+            items = iter(self._items)
+            while self._has_room():
+                try:
+                    item = next(items)
+                except StopIteration:
                     break
+                self._under_way.put(self._submit(item))
             self._close_items()  # where they were made: a driver's handles keep to one thread
         except BaseException as caught:  # noqa: BLE001 - handed over to the other thread
-            error = caught
-        self._put(_End(error))
+            self._error = caught
+        self._under_way.put(None)
+
+    def _has_room(self) -> bool:
+        self._room.acquire()
+        return not self._closed
 
     def _close_items(self) -> None:
         close = getattr(self._items, "close", None)
         if close is not None:
             close()
-
-    def _put(self, item: T | _End) -> bool:
-        while not self._closed.is_set():
-            try:
-                self._queue.put(item, timeout=_POLL_SECONDS)
-            except queue.Full:
-                continue
-            return True
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,6 +22,7 @@ from trivet.hosts.stream.metrics import Metrics
 from trivet.hosts.stream.pipeline import RETRY_SECONDS, TELL_SECONDS, Pipeline, is_loss
 from trivet.hosts.stream.places import GO_ON, Places
 from trivet.hosts.stream.settings import StreamSettings
+from trivet.results.offsets import Standing
 
 POLL_SECONDS = 0.1
 FULL_SECONDS = 1.0
@@ -307,9 +309,12 @@ class Consumer:
             return
         self._metrics.tell("trivet_stream_under_way_events", self._intake.events)
         reached, limit = self._intake.reached(), self._settings.stalled_after.total_seconds()
+        seen_at, standings = dt.datetime.now(dt.UTC), []
         for partition in self._positions:
             at, since = reached.get(partition, self._begun[partition])
             behind = max(0, bounds[partition][1] - max(at, bounds[partition][0]))
+            moved_at = seen_at - dt.timedelta(seconds=now - since)
+            standings.append(Standing(partition, behind, moved_at, seen_at))
             stalled = behind > 0 and now - since > limit
             self._metrics.partition(partition, behind, stalled=stalled)
             if stalled and partition not in self._stalled:
@@ -321,6 +326,7 @@ class Consumer:
                     now - since,
                 )
             (self._stalled.add if stalled else self._stalled.discard)(partition)
+        self._intake.standings = standings
 
     def _trouble(self, error: Exception) -> None:
         """Wait a little before the broker is tried again."""

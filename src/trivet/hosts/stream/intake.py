@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trivet.brokers.base import Fetched
-from trivet.results.offsets import Span
+from trivet.results.offsets import Span, Standing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +86,7 @@ class Intake:
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
+        self.standings: Sequence[Standing] = ()
         self._most, self._most_bytes = most, most_bytes
         self._changed = threading.Condition()
         self._chunks: deque[Chunk] = deque()

@@ -6,8 +6,9 @@ import logging
 import queue
 import threading
 import time
+from contextlib import suppress
 
-from trivet.errors import BrokerUnavailable, MembershipLost, TransientError
+from trivet.errors import BrokerUnavailable, DatabaseError, MembershipLost, TransientError
 from trivet.hosts.stream.intake import Intake
 from trivet.hosts.stream.metrics import Metrics
 from trivet.hosts.stream.scoring import Scored, Scorer
@@ -18,6 +19,9 @@ RETRY_SECONDS = (0.1, 10.0)
 """The shortest and the longest wait before a sink that failed is tried again."""
 
 TELL_SECONDS = 10.0
+
+BEAT_SECONDS = 15.0
+"""How often the results are told that the partitions are consumed."""
 
 log = logging.getLogger("trivet.stream")
 
@@ -52,6 +56,7 @@ class Pipeline:
         self._scored: queue.Queue[Scored | None] = queue.Queue(1)
         self._given_up = threading.Event()
         self._told = float("-inf")
+        self._next_beat = 0.0
         self.failure: Exception | None = None
         self._threads = [
             threading.Thread(target=self._score, name="stream-score", daemon=True),
@@ -97,7 +102,7 @@ class Pipeline:
             self._scored.put(None)
 
     def _keep(self) -> None:
-        while (scored := self._scored.get()) is not None:
+        while (scored := self._next()) is not None:
             kept = False
             try:
                 # After a failure what was scored goes nowhere: a later batch must not overtake.
@@ -112,6 +117,20 @@ class Pipeline:
             finally:
                 self._intake.done(scored.batch, kept=kept)
         self._sink.close()
+
+    def _next(self) -> Scored | None:
+        """Wait for what was scored; now and then tell meanwhile how the partitions are."""
+        while True:
+            due = self._next_beat - time.monotonic()
+            if due > 0:
+                with suppress(queue.Empty):
+                    return self._scored.get(timeout=due)
+            standings = self._intake.standings
+            self._next_beat = time.monotonic() + (BEAT_SECONDS if standings else 1.0)
+            try:
+                self._sink.tell(standings)
+            except DatabaseError as error:  # the next batch waits for it, if it goes on
+                self._tell(error)
 
     def _kept(self, scored: Scored) -> bool:
         """Have a batch kept, however long the sink is away; False if told to give up."""

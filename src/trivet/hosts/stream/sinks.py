@@ -12,6 +12,7 @@ The last two keep dead letters in the results database before anything else.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 from trivet.brokers.base import Appender, Member
@@ -20,6 +21,7 @@ from trivet.hosts.stream.metrics import Metrics
 from trivet.hosts.stream.scoring import Scored
 from trivet.hosts.stream.sending import Sender
 from trivet.hosts.stream.store import Store
+from trivet.results.offsets import Standing
 
 
 class Sink(Protocol):
@@ -38,6 +40,14 @@ class Sink(Protocol):
             TransientError: The database is away.
             BrokerUnavailable: The broker is.
             MembershipLost: Another worker has the partitions; nothing of the batch counts.
+        """
+        ...
+
+    def tell(self, standings: Sequence[Standing]) -> None:
+        """Have it known that partitions are consumed.
+
+        Raises:
+            DatabaseError: The database is away.
         """
         ...
 
@@ -73,6 +83,10 @@ class ResultsSink:
         self._sent = None
         _count(self._metrics, scored, there)
 
+    def tell(self, standings: Sequence[Standing]) -> None:
+        """See `Sink`."""
+        self._store.tell(standings)
+
     def close(self) -> None:
         """See `Sink`."""
         self._store.close()
@@ -100,6 +114,10 @@ class TopicSink:
         self._sender.append(scored)
         self._sender.flush()
         _count(self._metrics, scored)
+
+    def tell(self, standings: Sequence[Standing]) -> None:
+        """See `Sink`."""
+        self._store.tell(standings)
 
     def close(self) -> None:
         """See `Sink`."""
@@ -148,6 +166,10 @@ class TransactionSink:
             raise BrokerError(f"{error}; the outcome of a transaction is not known") from error
         self._sender.check()
         _count(self._metrics, scored)
+
+    def tell(self, standings: Sequence[Standing]) -> None:
+        """See `Sink`."""
+        self._store.tell(standings)
 
     def close(self) -> None:
         """See `Sink`."""

@@ -17,7 +17,7 @@ from trivet.records import plain_text
 from trivet.results import dead_letters, rows
 from trivet.results.layout import open_results
 from trivet.results.ledger import Deployment, register
-from trivet.results.offsets import advance
+from trivet.results.offsets import Standing, advance, consumed
 from trivet.results.profiles import Counted, References, references_of
 from trivet.results.tables import view_of
 
@@ -77,6 +77,22 @@ class Store:
             db = self._opened(scored)
             with db.transaction():
                 self._reject(db, scored)
+        except DatabaseError:
+            self.close()
+            raise
+
+    def tell(self, standings: Sequence[Standing]) -> None:
+        """Have it known that partitions are consumed, and how they are.
+
+        Raises:
+            DatabaseError: The database is away.
+        """
+        if not standings:
+            return
+        try:
+            if self._db is None:
+                self._db = open_results(self._url, root=self._root)
+            consumed(self._db, self._settings.name, self._settings.topic, standings)
         except DatabaseError:
             self.close()
             raise

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 from trivet import brokers
 from trivet.brokers.base import Broker, Member
 from trivet.current import InUse, Ready, Source
-from trivet.errors import TrivetError
+from trivet.errors import BrokerUnavailable, TrivetError
 from trivet.hosts.stream.consumer import Consumer
 from trivet.hosts.stream.intake import Intake
 from trivet.hosts.stream.metrics import Metrics
@@ -89,6 +89,8 @@ class Worker:
         self._plan = plan
         self._place = place
         settings = plan.settings
+        with suppress(BrokerUnavailable):  # what is wrong with the url is told before all else
+            brokers.connect(plan.broker, plan.root).close()
         self.metrics = Metrics(settings.name, plan.counts, number)
         self._scorer = Scorer(settings, in_use or InUse(plan.source, plan.root), self.metrics)
         self._consumer: Consumer | None = None

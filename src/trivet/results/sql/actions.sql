@@ -44,11 +44,13 @@ INSERT INTO trivet_action_runs (
 ) VALUES ($action, $interval_start, $interval_end, $attempt, $cause, $decided_at)
 
 -- name: cooling
--- Keys that were chosen, to be treated or held out, too near to an interval or to this moment.
+-- Keys that were chosen on other intervals, to be treated or held out, too near to this one or to
+-- this moment.
 SELECT DISTINCT s.row_key
 FROM trivet_assignments s JOIN trivet_action_runs a
     ON a.action = s.action AND a.interval_start = s.interval_start
 WHERE s.action = $action AND s.assignment IN ('treated', 'control')
+  AND a.interval_start <> $interval_start
   AND (a.decided_at > $since
        OR (a.interval_start > $interval_since AND a.interval_start < $interval_until))
 
@@ -128,7 +130,8 @@ SELECT a.interval_start, a.interval_end, a.attempt, a.cause, a.decided_at, a.app
     CAST(COALESCE(s.control, 0) AS BIGINT) AS control,
     CAST(COALESCE(s.over_limit, 0) AS BIGINT) AS over_limit,
     CAST(COALESCE(s.cooldown, 0) AS BIGINT) AS cooldown,
-    CAST(COALESCE(s.suppressed, 0) AS BIGINT) AS suppressed
+    CAST(COALESCE(s.suppressed, 0) AS BIGINT) AS suppressed,
+    CASE WHEN s.action IS NULL AND p.attempt IS NULL THEN 1 ELSE 0 END AS pruned
 FROM trivet_action_runs a LEFT JOIN (
     SELECT action, interval_start,
         sum(CASE WHEN assignment = 'treated' THEN 1 ELSE 0 END) AS treated,
@@ -138,6 +141,9 @@ FROM trivet_action_runs a LEFT JOIN (
         sum(CASE WHEN assignment = 'suppressed' THEN 1 ELSE 0 END) AS suppressed
     FROM trivet_assignments WHERE action = $action GROUP BY action, interval_start
 ) s ON s.action = a.action AND s.interval_start = a.interval_start
+LEFT JOIN trivet_actions t ON t.name = a.action
+LEFT JOIN trivet_published p
+    ON p.deployment = t.deployment AND p.interval_start = a.interval_start
 WHERE a.action = $action
 ORDER BY a.interval_start DESC LIMIT $limit
 
@@ -146,3 +152,34 @@ ORDER BY a.interval_start DESC LIMIT $limit
 SELECT interval_start, state, reason, count(*) AS n FROM trivet_deliveries
 WHERE action = $action AND interval_start >= $since
 GROUP BY interval_start, state, reason ORDER BY interval_start DESC, state, reason
+
+-- name: actions_after
+-- The actions that follow a deployment, and how long each still needs to know whom it chose.
+SELECT name, cooldown_seconds FROM trivet_actions WHERE deployment = $deployment ORDER BY name
+
+-- name: prunable_decisions
+-- Decisions on intervals that ended before a moment, of which nothing waits and no cooldown counts.
+SELECT r.interval_start FROM trivet_action_runs r
+WHERE r.action = $action AND r.interval_end <= $before
+  AND r.interval_end <= $cooled AND r.decided_at <= $cooled
+  AND EXISTS (
+      SELECT 1 FROM trivet_assignments s
+      WHERE s.action = r.action AND s.interval_start = r.interval_start)
+  AND NOT EXISTS (
+      SELECT 1 FROM trivet_deliveries d
+      WHERE d.action = r.action AND d.state IN ('proposed', 'pending', 'sending')
+        AND d.interval_start = r.interval_start)
+ORDER BY r.interval_start
+
+-- name: prune_deliveries
+DELETE FROM trivet_deliveries WHERE id IN (
+    SELECT id FROM trivet_deliveries
+    WHERE action = $action AND interval_start = $interval_start LIMIT $limit)
+RETURNING id
+
+-- name: prune_assignments
+DELETE FROM trivet_assignments
+WHERE action = $action AND interval_start = $interval_start AND row_key IN (
+    SELECT row_key FROM trivet_assignments
+    WHERE action = $action AND interval_start = $interval_start LIMIT $limit)
+RETURNING row_key

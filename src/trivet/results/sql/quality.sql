@@ -245,5 +245,47 @@ WHERE deployment = $deployment AND segment = $segment
   AND period_start >= $since AND period_start < $until
 ORDER BY period_start, model_version, value
 
+-- name: quality_by_value.sqlite
+-- Sums of a span by the values of a segment, the bins one after the other.
+SELECT value, min(kind) AS kind, count(*) OVER () AS known,
+    sum(row_count) AS row_count, sum(error_sum) AS error_sum,
+    sum(absolute_sum) AS absolute_sum, sum(squared_sum) AS squared_sum,
+    sum(actual_sum) AS actual_sum, sum(right_count) AS right_count,
+    sum(positive_count) AS positive_count, sum(true_positives) AS true_positives,
+    sum(false_positives) AS false_positives, sum(log_loss_sum) AS log_loss_sum,
+    sum(brier_sum) AS brier_sum,
+    '[' || group_concat(CASE WHEN scores <> '[]' THEN substr(scores, 2, length(scores) - 2) END)
+        || ']' AS scores
+FROM trivet_quality
+WHERE deployment = $deployment AND segment = $segment
+  AND period_start >= $since AND period_start < $until
+GROUP BY value HAVING count(DISTINCT kind) = 1
+ORDER BY sum(row_count) DESC, value LIMIT $limit
+
+-- name: quality_by_value.postgresql
+SELECT value, min(kind) AS kind, CAST(count(*) OVER () AS bigint) AS known,
+    CAST(sum(row_count) AS bigint) AS row_count, sum(error_sum) AS error_sum,
+    sum(absolute_sum) AS absolute_sum, sum(squared_sum) AS squared_sum,
+    sum(actual_sum) AS actual_sum, CAST(sum(right_count) AS bigint) AS right_count,
+    CAST(sum(positive_count) AS bigint) AS positive_count, CAST(sum(true_positives) AS bigint) AS true_positives,
+    CAST(sum(false_positives) AS bigint) AS false_positives, sum(log_loss_sum) AS log_loss_sum,
+    sum(brier_sum) AS brier_sum,
+    '[' || string_agg(CASE WHEN scores <> '[]' THEN substr(scores, 2, length(scores) - 2) END, ',')
+        || ']' AS scores
+FROM trivet_quality
+WHERE deployment = $deployment AND segment = $segment
+  AND period_start >= $since AND period_start < $until
+GROUP BY value HAVING count(DISTINCT kind) = 1
+ORDER BY sum(row_count) DESC, value LIMIT $limit
+
+-- name: quality_newest
+-- The start of the first of the newest periods of a span that have true values.
+SELECT min(period_start) AS since FROM (
+    SELECT DISTINCT period_start FROM trivet_quality
+    WHERE deployment = $deployment AND segment = ''
+      AND period_start >= $since AND period_start < $until
+    ORDER BY period_start DESC LIMIT $limit
+) AS newest
+
 -- name: quality_segments
 SELECT DISTINCT segment FROM trivet_quality WHERE deployment = $deployment ORDER BY segment

@@ -11,17 +11,33 @@ VALUES ($deployment, $topic, CAST($partition AS INTEGER), CAST($next AS BIGINT),
 ON CONFLICT (deployment, topic, partition_number) DO NOTHING
 
 -- name: advance_offset
--- Go on to the next offset; no row comes back if another worker has been here.
+-- Go on to the next offset; no row is changed if another worker has been here.
 UPDATE trivet_offsets SET next_offset = CAST($next AS BIGINT), moved_at = $now
 WHERE deployment = $deployment AND topic = $topic
   AND partition_number = CAST($partition AS INTEGER) AND next_offset = CAST($before AS BIGINT)
-RETURNING next_offset
 
 -- name: skip_offset
 -- Go on behind events that are no longer there.
 UPDATE trivet_offsets SET next_offset = CAST($next AS BIGINT), moved_at = $now
 WHERE deployment = $deployment AND topic = $topic
   AND partition_number = CAST($partition AS INTEGER) AND next_offset < CAST($next AS BIGINT)
+
+-- name: consumed
+-- Tell how a partition is; what another consumer told later stays.
+INSERT INTO trivet_consumers (deployment, topic, partition_number, waiting, moved_at, seen_at)
+VALUES ($deployment, $topic, CAST($partition AS INTEGER), CAST($waiting AS BIGINT), $moved_at,
+    $seen_at)
+ON CONFLICT (deployment, topic, partition_number) DO UPDATE SET
+    waiting = excluded.waiting, moved_at = excluded.moved_at, seen_at = excluded.seen_at
+WHERE trivet_consumers.seen_at <= excluded.seen_at
+
+-- name: consumers
+-- How the partitions of the topic that a stream consumed last are.
+SELECT topic, partition_number, waiting, moved_at, seen_at FROM trivet_consumers
+WHERE deployment = $deployment AND topic = (
+    SELECT topic FROM trivet_consumers WHERE deployment = $deployment
+    ORDER BY seen_at DESC LIMIT 1)
+ORDER BY partition_number
 
 -- name: known_dead_letters
 -- Which events from an offset on are dead letters already.
