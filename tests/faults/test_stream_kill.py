@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -78,7 +79,7 @@ def chaos(
             program.kill()
     log = (stream.root / "workers.log").read_text()
     assert "Traceback" not in log, log[-3000:]
-    assert set(told["codes"]) == {0}
+    assert set(told["codes"]) <= {0, -signal.SIGTERM}  # one that had not yet begun may just end
     return told
 
 
