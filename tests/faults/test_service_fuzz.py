@@ -174,12 +174,12 @@ def _oip_binary() -> Iterator[Sent]:
 
 
 def _oip_grpc() -> Iterator[Sent]:
-    contents = (
+    contents: tuple[tuple[str, str, str, list[Any]], ...] = (
         ("distance", "FP64", "fp64_contents", [1.5, 2.0]),
         ("passengers", "INT64", "int64_contents", [1, 2]),
         ("zone", "BYTES", "bytes_contents", [b"north", b"east"]),
     )
-    inputs = [
+    inputs: list[dict[str, Any]] = [
         {"name": name, "datatype": kind, "shape": [2], "contents": {member: values}}
         for name, kind, member, values in contents
     ]
@@ -237,16 +237,15 @@ class Target:
 
     def _ask(self, sent: Sent) -> tuple[int | str, bytes]:
         if not sent.is_grpc:
-            told = {"X-Request-Id": "fuzz"} | {
-                k: v.encode("latin-1") for k, v in sent.headers.items()
-            }
+            named = {"X-Request-Id": "fuzz"} | sent.headers
+            told = [(k.encode(), v.encode("latin-1")) for k, v in named.items()]
             answer = self._http.post(sent.path, content=sent.body, headers=told)
             return answer.status_code, answer.content
         try:
             told_id = (("x-request-id", "fuzz"),)
             return "OK", self._infer(sent.body, timeout=PATIENCE, metadata=told_id)
         except grpc.RpcError as error:
-            return error.code().name, (error.details() or "").encode()  # type: ignore[attr-defined]
+            return error.code().name, (error.details() or "").encode()
 
     def batch(self, sent: Sequence[Sent]) -> Counter[int | str]:
         """Send requests, several at a time; look at their answers, and return the statuses."""
@@ -265,11 +264,11 @@ class Target:
         if id(sent) in self._answers:
             before = self._answers[id(sent)]
             if sent.path.endswith("/arrow") and status == before[0]:  # or it differs in padding
-                return _table(body).equals(_table(before[1]), check_metadata=True)
+                return bool(_table(body).equals(_table(before[1]), check_metadata=True))
             return (status, body) == before
         if sent.is_grpc:
             return status in GRPC_ANSWERS
-        return status == 200 or (status in REFUSED and isinstance(json.loads(body), dict))
+        return status == 200 or (status in REFUSED and body.startswith(b"{"))
 
     def is_well(self) -> None:
         """Make sure that the processes are the same, ready, and have not grown."""
@@ -280,14 +279,20 @@ class Target:
         assert grown < ROOM, f"{grown / 2**20:.0f} MB more"
 
 
-def _table(body: bytes) -> pa.Table:
+def _table(body: bytes) -> Any:
     return pa.ipc.open_stream(body).read_all()
 
 
 @contextmanager
 def served(root: Path) -> Iterator[Target]:
     """Serve two models, over both servers, with the log of predictions on."""
-    more = {"grpc": True, "grpc_port": 0, "log": "results", "max_body": 2**20, "max_rows": 1000}
+    more: dict[str, Any] = {
+        "grpc": True,
+        "grpc_port": 0,
+        "log": "results",
+        "max_body": 2**20,
+        "max_rows": 1000,
+    }
     with Service(root, MODELS, key=("ride",), **more) as service, service.client() as http:
         with grpc.insecure_channel(f"127.0.0.1:{service.supervisor.grpc_port}") as channel:
             yield Target(service, http, channel)
@@ -332,7 +337,12 @@ COMMAND = "from schemathesis.cli import schemathesis; schemathesis()"
 def test_schemathesis(tmp_path: Path, capfd: pytest.CaptureFixture[str], count: int) -> None:
     config = tmp_path / "schemathesis.toml"
     config.write_text(CONFIG)
-    more = {"api_keys": ("secret",), "key": ("ride",), "max_rows": 1000, "log": "results"}
+    more: dict[str, Any] = {
+        "api_keys": ("secret",),
+        "key": ("ride",),
+        "max_rows": 1000,
+        "log": "results",
+    }
     with Service(tmp_path, MODELS, **more) as service:
         pids = service.supervisor.pids
         done = subprocess.run(

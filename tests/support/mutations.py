@@ -116,10 +116,10 @@ class _Writer:
                 parts = self._changed(parts, (json.dumps("x0"), self._odd("")))
             return "{" + ",".join(f"{key}:{part}" for key, part in parts) + "}"
         if isinstance(value, list):
-            parts = [self.write(part) for part in value]  # type: ignore[misc]
+            members = [self.write(part) for part in value]
             if struck and self._draw.random() < 0.7:
-                parts = self._changed(parts, self._odd(""))  # type: ignore[arg-type]
-            text = "[" + ",".join(parts) + "]"  # type: ignore[arg-type]
+                members = self._changed(members, self._odd(""))
+            text = "[" + ",".join(members) + "]"
         else:
             text = json.dumps(value)
         return self._odd(text) if struck and self._draw.random() < 0.7 else text
