@@ -76,6 +76,8 @@ def test_what_is_read(value: str, kind: str, found: object) -> None:
         ("[1]", "float64", "type"),
         ('{"a": 1}', "string", "type"),
         ('"\\ud800"', "string", "type"),
+        ('"\\ud800"', "timestamp", "type"),
+        ('"\\ud800"', "date", "type"),
         ("5", "timestamp", "type"),
         ('"soon"', "timestamp", "type"),
         ('"0001-01-01T00:00:00+23:59"', "timestamp", "type"),

@@ -293,7 +293,7 @@ def _moment(field: Field, value: object) -> tuple[Any, Problem | None]:
     elif isinstance(value, str):
         try:
             moment = msgspec.convert(value, kind)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeEncodeError):
             return _refused(field, value)
     else:
         return _refused(field, value)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from trivet.errors import SchemaError
 from trivet.hosts.service.batcher import Answer
 from trivet.hosts.service.faults import BadRows, Problem, Refused
-from trivet.records import Record, RecordReader, hint
+from trivet.records import UNREADABLE, Record, RecordReader, hint
 from trivet.schema import TYPES, Field, Schema, type_name
 from trivet.validation import PROBLEMS, Decoded, merge, no_problems
 
@@ -56,7 +56,7 @@ def parse(body: bytes | memoryview) -> tuple[Any, bool]:
     """
     try:
         return msgspec.json.decode(body), False
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return loose(body), True
 
 

@@ -27,6 +27,7 @@ from trivet.hosts.service.protocols.tensors import (
     rows_of,
 )
 from trivet.hosts.service.serving import Served
+from trivet.records import UNREADABLE
 from trivet.schema import Schema
 
 PLATFORM = "trivet"
@@ -191,7 +192,7 @@ def _parts(request: Request) -> tuple[memoryview, memoryview]:
 def _read(text: memoryview) -> Infer:
     try:
         return _infer.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         found = loose(text)
         try:
             return msgspec.convert(found, Infer)

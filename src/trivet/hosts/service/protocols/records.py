@@ -18,7 +18,7 @@ from trivet.hosts.service.faults import HTTP, BadRows, Problem, Refused
 from trivet.hosts.service.protocols import arrow
 from trivet.hosts.service.protocols.columns import check_size, loose
 from trivet.hosts.service.serving import Models, Served
-from trivet.records import Record
+from trivet.records import UNREADABLE, Record
 
 PREFIX = "/predict/"
 
@@ -149,7 +149,7 @@ def _decode(body: bytes, served: Served, limit: int) -> tuple[Sequence[Record], 
             several = _rows.decode(body).rows
         except msgspec.ValidationError as error:
             raise Refused("bad_request", f"rows must be a list of objects: {error}") from None
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        except UNREADABLE:
             return _loosely(body, served, limit)
         if several is not msgspec.UNSET:
             _check_count(len(several), limit)
