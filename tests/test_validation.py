@@ -230,8 +230,8 @@ SOURCES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
 }
 TICKS = {"s": 1_000_000, "ms": 1000, "us": 1}
 FIRST, LAST = (
-    (dt.datetime(*end, tzinfo=dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
-    for end in ((1, 1, 1), (9999, 12, 31, 23, 59, 59, 999_999))
+    (end.replace(tzinfo=dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
+    for end in (dt.datetime.min, dt.datetime.max)
 )
 
 
