@@ -229,10 +229,8 @@ SOURCES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "list": (pa.list_(pa.int8()), st.lists(st.integers(0, 5), max_size=2)),
 }
 TICKS = {"s": 1_000_000, "ms": 1000, "us": 1}
-FIRST, LAST = (
-    (end.replace(tzinfo=dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
-    for end in (dt.datetime.min, dt.datetime.max)
-)
+FIRST = (dt.datetime.min.replace(tzinfo=dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
+LAST = (dt.datetime.max.replace(tzinfo=dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
 
 
 def kinds(arrow: pa.DataType) -> str:
