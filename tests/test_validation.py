@@ -229,6 +229,8 @@ SOURCES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "list": (pa.list_(pa.int8()), st.lists(st.integers(0, 5), max_size=2)),
 }
 TICKS = {"s": 1_000_000, "ms": 1000, "us": 1}
+FIRST = (dt.datetime.min.replace(tzinfo=dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
+LAST = (dt.datetime.max.replace(tzinfo=dt.UTC) - EPOCH) // dt.timedelta(microseconds=1)
 
 
 def kinds(arrow: pa.DataType) -> str:
@@ -266,7 +268,7 @@ def converted(value: Any, source: pa.DataType, target: str) -> tuple[Any, str | 
         if source.unit == "ns":
             return int(Decimal(value) / 1000), None
         ticks = value * TICKS[source.unit]
-        return (ticks, None) if -(2**63) <= ticks < 2**63 else (None, TYPE)
+        return (ticks, None) if FIRST <= ticks <= LAST else (None, TYPE)
     if target == "timestamp":
         return (value - EPOCH) // dt.timedelta(microseconds=1), None
     return value, None
@@ -331,6 +333,25 @@ def test_the_ends_of_an_integer_type_are_in_it(source: pa.DataType, target: str)
     done = conform(batch, Schema([Field(name="a", type=target)]))
     assert done.batch.to_pydict() == {"a": [-end, None]}
     assert [p["row"] for p in done.problems.to_pylist()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "ends"),
+    [
+        (pa.timestamp("us", "UTC"), "timestamp", (FIRST, LAST)),
+        (pa.timestamp("s"), "timestamp", (FIRST // 10**6, LAST // 10**6)),
+        (pa.date32(), "date", (FIRST // 86_400_000_000, LAST // 86_400_000_000)),
+    ],
+)
+def test_years_are_those_that_have_four_digits(
+    kind: pa.DataType, target: str, ends: tuple[int, int]
+) -> None:
+    raw = pa.int32() if target == "date" else pa.int64()
+    column = pa.array([ends[0] - 1, *ends, ends[1] + 1, None], raw).view(kind)
+    done = conform(pa.record_batch({"a": column}), Schema([Field(name="a", type=target)]))
+    years = [None if v is None else v.year for v in done.batch["a"].to_pylist()]
+    assert years == [None, 1, 9999, None, None]
+    assert [(p["row"], p["code"]) for p in done.problems.to_pylist()] == [(0, TYPE), (3, TYPE)]
 
 
 def test_columns_that_fit_are_not_copied() -> None:

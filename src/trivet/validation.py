@@ -55,6 +55,12 @@ PROBLEMS = pa.schema(
 
 Rows = npt.NDArray[np.int64]
 
+_YEARS = {
+    "timestamp": (-62_135_596_800_000_000, 253_402_300_799_999_999),
+    "date": (-719_162, 2_932_896),
+}
+"""The first and the last moment of the years 1 to 9999, as their types count."""
+
 _SMALL_ROWS = 256
 """Up to so many rows, one look at all columns is cheaper than one at each."""
 
@@ -113,8 +119,8 @@ def conform(batch: pa.RecordBatch, schema: Schema) -> Decoded:
 
     Integers widen or narrow where they fit, whole floats and decimals become integers, integers,
     decimals and wider floats become floats (rounded to the nearest), a naive timestamp counts as
-    UTC and is cut to microseconds. No text becomes a number, in any host. A value that does not
-    fit becomes null and a problem of its row.
+    UTC and is cut to microseconds, and its year must be one from 1 to 9999. No text becomes a
+    number, in any host. A value that does not fit becomes null and a problem of its row.
 
     Raises:
         SchemaError: A column is missing or there twice, or no value of its type could ever fit.
@@ -241,7 +247,7 @@ def _conform(column: pa.Array, field: Field) -> tuple[pa.Array, pa.RecordBatch |
     t = pa.types
     source = column.type
     if source == target:
-        return column, None
+        return _of_our_years(column, field) if t.is_temporal(source) else (column, None)
     if t.is_dictionary(source):
         return _conform(column.dictionary_decode(), field)
     if t.is_null(source):
@@ -264,9 +270,9 @@ def _conform(column: pa.Array, field: Field) -> tuple[pa.Array, pa.RecordBatch |
     if t.is_timestamp(target) and t.is_timestamp(source):
         column = column.cast(pa.timestamp(source.unit, "UTC"))
         cut = pc.cast(column, target, safe=False)
-        return (cut, None) if source.unit == "ns" else _narrow(column, field, cut)
+        return (cut, None) if source.unit == "ns" else _moments(column, field, cut)
     if t.is_date(target) and t.is_date(source):
-        return _narrow(column, field, pc.cast(column, target, safe=False))
+        return _moments(column, field, pc.cast(column, target, safe=False))
     raise SchemaError(
         f"column {field.name!r} is {source}, the model wants {field.type}; "
         f"cast it where the rows come from"
@@ -281,6 +287,25 @@ def _narrow(
     if pa.types.is_unsigned_integer(column.type):
         fits = pc.and_(fits, pc.greater_equal(narrowed, 0))
     return _cleared(column, narrowed, fits, field, f"does not fit {field.type}")
+
+
+def _moments(
+    column: pa.Array, field: Field, narrowed: pa.Array
+) -> tuple[pa.Array, pa.RecordBatch | None]:
+    fitting, bad = _narrow(column, field, narrowed)
+    dated, worse = _of_our_years(fitting, field)
+    return dated, merge(found for found in (bad, worse) if found is not None)
+
+
+def _of_our_years(column: pa.Array, field: Field) -> tuple[pa.Array, pa.RecordBatch | None]:
+    """Refuse what lies outside the years 1 to 9999, which have a number in no JSON and no log."""
+    low, high = _YEARS[field.type]
+    numbers = column.view(pa.int32() if field.type == "date" else pa.int64())
+    ends = pc.min_max(numbers).as_py()
+    if ends["min"] is None or (low <= ends["min"] and ends["max"] <= high):
+        return column, None
+    fits = pc.and_(pc.greater_equal(numbers, low), pc.less_equal(numbers, high))
+    return _cleared(column, column, fits, field, f"does not fit {field.type}")
 
 
 def _cleared(

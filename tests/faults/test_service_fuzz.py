@@ -108,7 +108,7 @@ def _message(draw: random.Random, body: bytes) -> bytes:
     return changed
 
 
-FARES = [
+FARES: list[dict[str, Any]] = [
     {"distance": 3.5, "passengers": 2, "zone": "north", "ride": "r1"},
     {"distance": 12.25, "passengers": None, "zone": "west", "ride": "r2"},
     {"distance": 0.0, "passengers": 8, "zone": "south"},

@@ -194,6 +194,24 @@ def test_columns_that_do_not_fit(app: App) -> None:
     refused(ask(app, "/predict/open/arrow", stream(views)), "'in_string'", "cast")
 
 
+def test_keys_that_no_log_could_write(app: App) -> None:
+    good = pa.array([0, None], pa.timestamp("us"))
+    assert ask(app, PATH, stream(GOOD.append_column("ride", good))).status == 200
+    for kind in (pa.timestamp("us"), pa.timestamp("s", "UTC")):
+        ride = pa.array([2**62, 0], pa.int64()).view(kind)
+        refused(ask(app, PATH, stream(GOOD.append_column("ride", ride))), "'ride'", "cast")
+
+
+def test_moments_beyond_the_calendar_are_problems_of_their_rows(app: App) -> None:
+    moments = pa.array([0, 2**62], pa.int64()).view(pa.timestamp("us", "UTC"))
+    found = table(ask(app, "/predict/open/arrow", stream(rows(in_timestamp=moments))))
+    told = [json.loads(text or "[]") for text in found["trivet_error"].to_pylist()]
+    assert [[(p["field"], p["code"]) for p in row] for row in told] == [
+        [],
+        [("in_timestamp", "type")],
+    ]
+
+
 def test_what_would_grow_is_refused(app: App) -> None:
     empty = pa.record_batch({"x0": pa.nulls(20_001), "x1": pa.nulls(20_001)})
     refused(ask(app, PATH, stream(empty)), "20000", status=413)

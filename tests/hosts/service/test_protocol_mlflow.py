@@ -182,6 +182,7 @@ def test_what_does_not_fit_is_named(app: App, body: Any, words: list[str]) -> No
 
 def test_texts_with_half_a_character(app: App) -> None:
     refused(ask(app, PATH, '{"inputs": {"x0": ["\\ud800"], "x1": [NaN]}}'), "JSON")
+    refused(ask(app, PATH, b'{"inputs": {"x0": ["\xff"], "x1": [1]}}'), "JSON")
 
 
 def test_csv(app: App) -> None:

@@ -320,6 +320,9 @@ class TestRefusals:
     def test_not_json(self, app: App) -> None:
         for body in (b"", b"\xff", b"{", b"[" * 4000, b'{"inputs":' * 4000, b'"\\ud800"'):
             refused(ask(app, PATH, body))
+        refused(
+            ask(app, PATH, b'{"inputs":[{"name":"\xff","datatype":"FP64","shape":[1]}]}'), "JSON"
+        )
         half = json.dumps(linear(tensor("x0", [1]), tensor("x1", [1]), id="\ud800"))
         refused(ask(app, PATH, half), "JSON")
 

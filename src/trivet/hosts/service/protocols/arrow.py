@@ -168,6 +168,16 @@ def _plain(batch: pa.RecordBatch, limit: int) -> pa.RecordBatch:
 
 def _beside(batch: pa.RecordBatch, key: Sequence[str]) -> pa.RecordBatch | None:
     names = [name for name in key if name in batch.schema.names]
+    for name in names:
+        column = batch.column(name)
+        try:
+            if pa.types.is_temporal(column.type) or pa.types.is_nested(column.type):
+                column.to_pylist()  # as the log will: not every moment is one that Python has
+        except (ValueError, OverflowError) as error:
+            raise SchemaError(
+                f"column {name!r} is {column.type}, with a value that no key has ({error}); "
+                "cast it to an integer or to text"
+            ) from None
     return batch.select(names) if names else None
 
 
