@@ -326,6 +326,7 @@ allow-extra-parameters = false  # any server takes unknown headers
 
 [parameters]
 "header.X-API-Key" = "secret"
+"header.Authorization" = "Bearer secret"  # one good key lets in, whatever stands in the other
 
 [checks.not_a_server_error]
 expected-statuses = ["2xx", "3xx", "4xx", 504]  # as asked: with hardly any patience
