@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pytest
 import tomli_w
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import trivet
 from formats.format_cases import CASES
-from support.service_models import EchoOf
-from trivet.check import batch, inspect, prove
+from support.service_models import EchoAny
+from trivet.check import batch, inspect, prove, service, stream
 from trivet.check.outcome import difference, expected
 from trivet.check.proof import Verdict
-from trivet.current import Ready
+from trivet.current import Ready, Source
 from trivet.databases import connect
 from trivet.hosts.batch.settings import BatchSettings
+from trivet.hosts.service.settings import ServiceSettings
+from trivet.hosts.stream.settings import StreamSettings
 from trivet.schema import TYPES, Field, Schema
 from trivet.settings import load_project
+from trivet.validation import conform
 
 
 def verdicts_of(root: Path, models: dict[str, Any]) -> list[Verdict]:
@@ -73,7 +76,8 @@ _NAMES = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=8).filter(
     lambda name: name not in {batch.ROW, "attempt"}
 )
 
-_KINDS = st.sampled_from(sorted(TYPES))
+ZONES = ("UTC", "+05:30", "-03:30", "+14:00")
+"""Of fixed offsets: those of long ago have seconds, which RFC 3339 has no word for."""
 
 
 @st.composite
@@ -87,26 +91,94 @@ def schemas(draw: st.DrawFn) -> Schema:
     )
 
 
-@given(schemas(), st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@st.composite
+def cases(draw: st.DrawFn, most: int = 20) -> tuple[EchoAny, pa.RecordBatch]:
+    """Give a model, and rows: unicode, moments with zones, nulls, 64 bits, any float."""
+    schema, count = draw(schemas()), draw(st.integers(1, most))
+    columns = [
+        pa.array([draw(_value(f)) for _ in range(count)], draw(_sent_type(f))) for f in schema
+    ]
+    return EchoAny(schema), pa.RecordBatch.from_arrays(columns, names=list(schema.names))
+
+
+def _sent_type(field: Field) -> st.SearchStrategy[pa.DataType]:
+    if field.type == "timestamp":
+        return st.sampled_from([pa.timestamp("us", zone) for zone in ZONES])
+    return st.just(TYPES[field.type])
+
+
+few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+random_rows = pytest.mark.parametrize(
+    "examples", [2, pytest.param(200, id="soak", marks=pytest.mark.soak)]
+)
+
+
+@given(cases())
+@few
 def test_random_schemas_and_rows_through_batch(
-    tmp_path_factory: Any, schema: Schema, data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, case: tuple[EchoAny, pa.RecordBatch]
 ) -> None:
-    """Unicode, moments with zones, nulls, integers of 64 bits, subnormal and huge floats."""
-    model = EchoOf(schema)
-    count = data.draw(st.integers(1, 20))
-    rows = pa.RecordBatch.from_arrays(
-        [pa.array([data.draw(_value(f)) for _ in range(count)], TYPES[f.type]) for f in schema],
-        schema=pa.schema([pa.field(f.name, TYPES[f.type]) for f in schema]),
-    )
+    model, rows = case
     root = tmp_path_factory.mktemp("check")
     place = batch.Place("sqlite", f"sqlite:///{root / 's.db'}", None, f"sqlite:///{root / 'r.db'}")
     deployment = BatchSettings(
         name="echoed", model="echo", source=place.source, query="SELECT 1", key=("id",)
     )
-    found = batch.run(place, Ready(model), deployment, rows, root)
+    typed = conform(rows, model.inputs).batch
+    found = batch.run(place, Ready(model), deployment, typed, root)
     told = difference(expected(model, rows), found)
     assert not told.breaks(0), told
+
+
+@random_rows
+def test_random_schemas_and_rows_through_every_protocol(
+    tmp_path_factory: pytest.TempPathFactory, examples: int
+) -> None:
+    """Several models in one service: its start is what costs time."""
+
+    @settings(few, max_examples=examples, phases=[Phase.generate])
+    @given(st.lists(cases(8), min_size=4, max_size=4))
+    def every_protocol(found: list[tuple[EchoAny, pa.RecordBatch]]) -> None:
+        root = tmp_path_factory.mktemp("check")
+        named = {f"echo-{number}": case for number, case in enumerate(found)}
+        for name, (model, _) in named.items():
+            trivet.save(model, root / "models", name=name, version="1")
+        sources = [Source(name, f"models/{name}", trust=True) for name in named]
+        with service.running(ServiceSettings(models=tuple(named)), sources, root) as running:
+            lanes = running.lanes()
+            assert len(lanes) == 5
+            for (name, (_, rows)), source in zip(named.items(), sources, strict=True):
+                loaded = source.load(root)
+                right = expected(loaded, rows)
+                for lane in lanes:
+                    for size in {1, rows.num_rows}:
+                        sent = service.send(lane, loaded, name, rows, size, set(right.problems))
+                        told = difference(right, sent)
+                        assert not told.breaks(0), (lane.name, size, told)
+
+    every_protocol()
+
+
+@random_rows
+@pytest.mark.parametrize("form", ["json", "cloudevents"])
+def test_random_schemas_and_rows_through_a_stream(
+    tmp_path_factory: pytest.TempPathFactory, form: Literal["json", "cloudevents"], examples: int
+) -> None:
+    @settings(few, max_examples=3 * examples, phases=[Phase.generate])
+    @given(cases())
+    def a_stream(case: tuple[EchoAny, pa.RecordBatch]) -> None:
+        model, rows = case
+        root = tmp_path_factory.mktemp("check")
+        place = stream.Place("events to sqlite", f"sqlite:///{root / 'r.db'}")
+        deployment = StreamSettings(
+            name="echoed", model="echo", topic="a", key=("row",), format=form
+        )
+        for size in (1, 512):
+            found = stream.run(place, Ready(model), deployment, rows, root, size)
+            told = difference(expected(model, rows), found)
+            assert not told.breaks(0), (size, told)
+
+    a_stream()
 
 
 def _value(field: Field) -> st.SearchStrategy[Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -124,3 +126,16 @@ class EchoOf:
 
     def predict(self, batch: pa.RecordBatch, /) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays(batch.columns, schema=self.outputs.arrow)
+
+
+class EchoAny(EchoOf):
+    """The same, in a model store: the schema lies beside it."""
+
+    def save(self, directory: Path) -> None:
+        told = [(f.name, f.type, f.nullable) for f in self.inputs]
+        (directory / "schema.json").write_text(json.dumps(told), encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path) -> EchoAny:
+        told = json.loads((directory / "schema.json").read_text(encoding="utf-8"))
+        return cls(Schema(Field(name=n, type=t, nullable=null) for n, t, null in told))

@@ -181,7 +181,8 @@ def outcome(
         names = ", ".join(f'"{name}"' for name in model.outputs.names)
         view = view_of(deployment)
         found = db.rows(f'SELECT "{ROW}", {names}, model_digest FROM "{view}" ORDER BY "{ROW}"')  # noqa: S608
-        told = db.rows("SELECT row_key, field, code FROM trivet_rejects").to_pylist()
+        rejects = "SELECT row_key, field, code FROM trivet_rejects WHERE deployment = $name"
+        told = db.rows(rejects, name=deployment).to_pylist()
     problems: dict[int, set[tuple[str, str]]] = {}
     for reject in told:
         place = int(msgspec.json.decode(reject["row_key"])[ROW])
