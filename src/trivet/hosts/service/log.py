@@ -31,7 +31,7 @@ from trivet.results.ledger import Deployment, register
 from trivet.results.profiles import Counted, References, references_of
 from trivet.results.tables import view_of
 
-WRITE_SECONDS = 0.2
+WRITE_SECONDS = 0.5
 """How long rows wait for others before they are written."""
 
 WRITE_ROWS = 5_000
