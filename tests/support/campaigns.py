@@ -135,7 +135,7 @@ class Campaign(Project):
         """Return what lies in the outbox folder."""
         return [
             msgspec.json.decode(path.read_bytes())
-            for path in sorted((self.root / "outbox").glob("*"))
+            for path in sorted((self.root / "outbox").glob("[!.]*"))  # a draft is hidden
         ]
 
 
