@@ -6,8 +6,6 @@ import asyncio
 import datetime as dt
 import json
 import struct
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import trivet
 from support.service_client import Answered, application, ask, send
 from support.service_models import TYPES, BoundedModel, EchoModel
 from trivet import parity
@@ -265,28 +262,3 @@ def test_any_bytes_changed(app: App, data: st.DataObject, model: str) -> None:
         body[place] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, 8))
     survives(ask(app, f"/predict/{model}/arrow", bytes(body[: len(body) - cut])))
-
-
-@pytest.mark.soak
-def test_many_rows_at_the_models_own_speed(tmp_path: Path) -> None:
-    lightgbm = pytest.importorskip("lightgbm")
-    rng = np.random.default_rng(1)
-    x = rng.random((5000, 5))
-    data = lightgbm.Dataset(x, x.sum(axis=1), feature_name=[f"x{i}" for i in range(5)])
-    booster = lightgbm.train({"verbose": -1, "num_threads": 1}, data, 100)
-    sample = pa.record_batch({f"x{i}": x[:, i] for i in range(5)})
-    trivet.save(booster, tmp_path, name="trees", version="1", sample=sample)
-    model = trivet.load(str(tmp_path / "trees"))
-    app = application([model])
-    batch = pa.record_batch({f"x{i}": rng.random(10_000) for i in range(5)})
-    body = stream(batch)
-    own, served = [], []
-    for _ in range(20):
-        began = time.perf_counter()
-        model.predict(batch)
-        own.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        assert ask(app, "/predict/trees/arrow", body).status == 200
-        served.append(time.perf_counter() - began)
-    print(f"model {min(own) * 1e3:.1f} ms, service {min(served) * 1e3:.1f} ms")
-    assert min(own) / min(served) >= 0.8
