@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.browser import ARGUMENTS, CHROMIUM, Visit
+from support.browser import Visit, launched
 from support.dashboards import NOW, Dash, filled
 from support.postgres import PostgresServer
 from trivet.dashboard.bundle import bundle
@@ -55,13 +55,8 @@ def empty(tmp_path: Path, vega: Path) -> Iterator[Dash]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Give a browser; its event loop runs in this thread until the module ends."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield launched
-        launched.close()
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -124,6 +124,12 @@ def told(request: pytest.FixtureRequest) -> Dash:
     return made
 
 
+@pytest.mark.parametrize("path", ["/quality", "/drift"])
+def test_what_needs_attention_is_shown_first(path: str, told: Dash) -> None:
+    assert told.page(path).charts == told.page(path, deployment=RIDES).charts
+    assert told.page(path).charts != told.page(path, deployment=CHURN).charts
+
+
 class TestQuality:
     def test_the_story_of_a_changed_truth(self, told: Dash) -> None:
         shown = told.page("/quality", deployment=RIDES)

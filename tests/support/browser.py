@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 from support.dashboards import Dash
 
@@ -21,6 +25,18 @@ DRAWN = (
     "[...document.querySelectorAll('[data-chart]')]"
     ".every(c => c.dataset.drawn !== undefined || c.classList.contains('chart-failed'))"
 )
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """Give a browser, or skip the test; its event loop runs in this thread until the block ends."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 class Visit:

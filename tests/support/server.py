@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,7 @@ class Unavailable(Exception):
     """This machine lacks the server's programs; the message tells how to get them."""
 
 
-class Server:
+class Server(ABC):
     """One server with its own folder; a context manager that removes it.
 
     Args:
@@ -112,17 +113,17 @@ class Server:
                     raise
         return None
 
+    @abstractmethod
     def settle(self) -> None:
         """Choose ports, and write down what the server must know of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def command(self) -> Sequence[str | Path]:
         """Return what starts the server."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_ready(self, begun: int) -> bool:
         """Say whether it takes requests; `begun` is where its log ended before it was started."""
-        raise NotImplementedError
 
     def run(self, command: Sequence[str | Path]) -> None:
         """Run a program of the server to its end."""

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from support.browser import ARGUMENTS, CHROMIUM
+from support.browser import CHROMIUM, launched
 from support.kafka import KafkaServer
 from support.postgres import PostgresServer
 from support.taxi_app import Company, outcome_of
@@ -49,13 +49,11 @@ def open_page(company: Company) -> Iterator[Page | None]:
     if CHROMIUM is None:
         yield None
         return
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with launched() as browser:
         page = browser.new_page()
         page.goto(company.backend)
         expect(page.locator("#link")).to_have_attribute("data-state", "live", timeout=SECONDS)
         yield page
-        browser.close()
 
 
 def journey(page: Page) -> None:

@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from support.browser import ARGUMENTS, CHROMIUM
+from support.browser import launched
 from support.taxi_app import Company
 from support.up_process import Up
 
@@ -21,12 +21,8 @@ SECONDS = 60_000
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 def opened(browser: Browser, company: Company) -> tuple[Page, list[str]]:

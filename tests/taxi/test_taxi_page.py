@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from backend.storage import Answer, Database
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from support.browser import ARGUMENTS, CHROMIUM
+from support.browser import launched
 from support.taxi_app import Company
 
 axe_api = pytest.importorskip("axe_playwright_python.sync_playwright")
@@ -37,12 +37,8 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

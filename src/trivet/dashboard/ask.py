@@ -171,6 +171,11 @@ class Glance:
     href: str = ""
 
 
+def urgency(state: State) -> int:
+    """Return how much a state wants to be looked at: more is more."""
+    return {"bad": 2, "warn": 1}.get(state, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Attention:
     """Something that needs a look, the most urgent first on the overview.

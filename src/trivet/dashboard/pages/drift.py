@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trivet.dashboard import freshness, moves
-from trivet.dashboard.ask import EVER, Ask, Glance, Page, Span, State
+from trivet.dashboard.ask import EVER, Ask, Glance, Page, Span, State, urgency
 from trivet.dashboard.moves import Column
 from trivet.dashboard.periods import counts_of_day, day_of
 from trivet.monitoring import Profile, Reference
@@ -42,7 +42,9 @@ def content(ask: Ask) -> Mapping[str, Any]:
     if not known:
         return {"names": []}
     chosen = ask.get("deployment")
-    deployment = deployments[chosen if chosen in known else known[0]]
+    if chosen not in known:
+        chosen = max(known, key=lambda name: _urgency(ask, deployments[name]))
+    deployment = deployments[chosen]
     newest = _newest(ask, deployment)
     span = Span.read(
         ask, newest and newest + _DAY, "all" if deployment["kind"] == "batch" else "30d"
@@ -84,18 +86,8 @@ def glances(ask: Ask) -> Mapping[str, list[Glance]]:
     """Return the largest drift of each deployment's newest period."""
     told: dict[str, list[Glance]] = {}
     for deployment in ask.deployments():
-        newest = _newest(ask, deployment)
-        if newest is None:
-            continue
-        batch = deployment["kind"] == "batch"
-        since = newest if batch else newest - _DAY
-        found = _read(ask, deployment, Span(since, EVER[1], ""))
-        if not found:
-            continue
-        bins = references(ask.results, deployment["name"], found[-1].version)
-        ranked = _ranked(bins, found[-1].profiles)
-        if ranked:
-            worst = ranked[0]
+        worst = _moved_most(ask, deployment)
+        if worst is not None:
             told[deployment["name"]] = [
                 Glance(
                     "largest drift",
@@ -120,6 +112,28 @@ def state_of(ask: Ask, deployment: str, drift: Drift) -> State:
     if not drift.is_certain or drift.psi <= watch:
         return "good"
     return "bad" if drift.psi > act else "warn"
+
+
+def _moved_most(ask: Ask, deployment: Mapping[str, Any]) -> Column | None:
+    """Return the column of a deployment's newest period that has moved most."""
+    newest = _newest(ask, deployment)
+    if newest is None:
+        return None
+    since = newest if deployment["kind"] == "batch" else newest - _DAY
+    found = _read(ask, deployment, Span(since, EVER[1], ""))
+    if not found:
+        return None
+    bins = references(ask.results, deployment["name"], found[-1].version)
+    return next(iter(_ranked(bins, found[-1].profiles)), None)
+
+
+def _urgency(ask: Ask, deployment: Mapping[str, Any]) -> tuple[int, float]:
+    """Say how much a deployment wants to be looked at; among equals, how sure that is."""
+    worst = _moved_most(ask, deployment)
+    if worst is None:
+        return 0, 0.0
+    state = state_of(ask, deployment["name"], worst.drift)
+    return urgency(state), worst.drift.psi / worst.drift.noise if worst.drift.noise else 0.0
 
 
 def _newest(ask: Ask, deployment: Mapping[str, Any]) -> dt.datetime | None:

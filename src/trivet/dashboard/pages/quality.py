@@ -9,7 +9,7 @@ from typing import Any
 
 from trivet.alerts.rules import grown, main_metric
 from trivet.dashboard import freshness, measures
-from trivet.dashboard.ask import EVER, Ask, Glance, Page, Span, State
+from trivet.dashboard.ask import EVER, Ask, Glance, Page, Span, State, urgency
 from trivet.dashboard.measures import NAMES, Measured
 from trivet.monitoring.quality import Scores, is_worse
 from trivet.results.quality import Group, added_up, by_value, groups, segments
@@ -29,9 +29,11 @@ def content(ask: Ask) -> Mapping[str, Any]:
     measured = [name for name in deployments if _newest(ask, name) is not None]
     if not measured:
         return {"names": [], "known_deployments": list(deployments)}
-    name = ask.get("deployment", measured[0])
-    deployment = deployments[name] if name in measured else deployments[measured[0]]
-    name = deployment["name"]
+    name = ask.get("deployment")
+    if name not in measured:
+        told = glances(ask)
+        name = max(measured, key=lambda each: urgency(told[each][0].state) if each in told else 0)
+    deployment = deployments[name]
     newest = _newest(ask, name)
     asked = Span.read(ask, newest and newest + _DAY, "all")
     span = _newest_of(ask, name, asked, _MOST)
