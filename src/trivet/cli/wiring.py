@@ -212,8 +212,9 @@ def stopping_on_signals() -> Iterator[threading.Event]:
     def handle(number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and signals:
             os._exit(INTERRUPTED)  # threads may be deep in a driver: nothing gentler is sure
+        is_first = not signals  # asked before: the next signal may come within this call
         signals.append(number)
-        if len(signals) == 1:  # a signal within this call must not wait for the event's own lock
+        if is_first:  # and must not wait for the event's own lock
             stop.set()
             logging.getLogger("trivet").warning("%s: stopping", signal.Signals(number).name)
 
