@@ -4,6 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
+# Two test processes a core: they wait for servers half of their time.
+SPREAD ?= -n 4 --dist worksteal
+
+# The tests start hundreds of processes: none may compile the program anew (nothing is "nothing set").
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo demo-live demo-churn test check soak format lock kafka browser clean
 
 help:
@@ -67,7 +73,7 @@ maybe-kafka:
 	-@$(MAKE) --no-print-directory kafka
 
 test: $(VENV)/.dev .clients/.done maybe-kafka browser
-	TRIVET_CLIENTS_PYTHON=$(CURDIR)/.clients/bin/python $(BIN)/python -m pytest -n 2 --dist loadscope -m 'not soak' --cov
+	TRIVET_CLIENTS_PYTHON=$(CURDIR)/.clients/bin/python $(BIN)/python -m pytest $(SPREAD) -m 'not soak' --cov
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
