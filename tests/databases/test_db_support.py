@@ -22,9 +22,7 @@ def test_a_fresh_database_is_empty_and_ours(postgres: PostgresServer, postgres_u
     with connect(postgres_url) as db:
         found = db.rows("SELECT count(*) AS n FROM pg_tables WHERE schemaname = 'public'")
         assert found["n"].to_pylist() == [0]
-        assert db.rows("SELECT current_setting('TimeZone') AS v")["v"].to_pylist() == [
-            "Europe/Paris"
-        ]
+        assert db.rows("SELECT current_setting('fsync') AS v")["v"].to_pylist() == ["off"]
 
 
 @pytest.mark.parametrize("immediate", [True, False])
