@@ -96,6 +96,7 @@ class Batcher:
     _slow: int = 0
     _retired: bool = False
     _thread: Thread | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while rows leave the queue, which both the event loop and the thread take from."""
 
@@ -123,7 +124,9 @@ class Batcher:
         busy = self.refusal(count)
         if busy is not None:
             raise busy
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:  # to ask for it is a system call
+            loop = self._loop = asyncio.get_running_loop()
         if self._running is not None or not self.quick:
             patience = max(waiting.deadline - time.monotonic(), 0.0)
             waiting.timer = loop.call_later(patience, self._expire, waiting)
