@@ -32,7 +32,7 @@ from trivet.brokers.base import Fetched, Lag, Listener, Start
 from trivet.brokers.kafka_appender import KafkaAppender
 from trivet.brokers.kafka_errors import error_of, is_refusal, translated
 from trivet.brokers.kafka_member import KafkaMember, columns
-from trivet.errors import BrokerError, BrokerUnavailable, TopicNotFound
+from trivet.errors import BrokerError, BrokerUnavailable, NotAuthorized, TopicNotFound
 
 _CALL_SECONDS = 15.0
 _ASK_SECONDS = 1.0
@@ -116,6 +116,40 @@ class KafkaBroker:
             if time.monotonic() > deadline:
                 raise BrokerUnavailable(f"{self._name}: topic {topic!r} has no leader yet")
             time.sleep(0.02)
+
+    def delete(self, topic: str) -> None:
+        place = f"{self._name}, topic {topic!r}"
+        try:
+            asked = self._admin.delete_topics([topic], request_timeout=_CALL_SECONDS)
+            self._result(asked[topic])
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise error_of(error.args[0], place) from None
+        deadline = time.monotonic() + _CALL_SECONDS
+        while topic in self.topics():  # asked for it by name, a broker might make it anew
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(f"{place}: it is still there")
+            time.sleep(0.02)
+
+    def delete_group(self, group: str) -> None:
+        place = f"{self._name}, group {group!r}"
+        deadline = time.monotonic() + _CALL_SECONDS
+        while True:
+            try:
+                asked = self._admin.delete_consumer_groups([group], request_timeout=_CALL_SECONDS)
+                self._result(asked[group])
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    return
+                if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
+                    raise BrokerError(f"{place} has members; stop them first") from None
+                told = error_of(error.args[0], place)
+                # It may be between two coordinators, or have none yet.
+                if not isinstance(told, BrokerUnavailable) or time.monotonic() > deadline:
+                    raise told from None
+            else:
+                return
+            time.sleep(0.05)
 
     def member(
         self,
@@ -249,6 +283,10 @@ class KafkaBroker:
     def _is_ready(self, topic: str) -> bool:
         found = self._metadata(topic).topics[topic]
         parts = found.partitions.values()
+        if found.error is not None:
+            told = error_of(found.error, f"{self._name}, topic {topic!r}")
+            if isinstance(told, NotAuthorized):
+                raise told
         return found.error is None and all(p.leader >= 0 and p.error is None for p in parts)
 
     def _result(self, future: Future[Any]) -> Any:

@@ -12,6 +12,7 @@ from trivet.errors import (
     BrokerUnavailable,
     EventTooLarge,
     MembershipLost,
+    NotAuthorized,
     OffsetGone,
     TopicNotFound,
 )
@@ -30,6 +31,15 @@ _KINDS: dict[int, type[BrokerError]] = {
             KafkaError._ASSIGNMENT_LOST,
         ),
         MembershipLost,
+    ),
+    **dict.fromkeys(
+        (
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError.GROUP_AUTHORIZATION_FAILED,
+            KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+            KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        ),
+        NotAuthorized,
     ),
     **dict.fromkeys(
         (
