@@ -105,7 +105,11 @@ def chaos(
                         kill(up, name, draw) if name in OWN else others[name]()
                         up.wait_ready()
                 outcome = outcome_of(load)
-                assert (outcome["rides"], outcome["ended"], outcome["lost"]) == (rides, rides, 0)
+                assert (outcome["requested"], outcome["ended"], outcome["lost"]) == (
+                    rides,
+                    rides,
+                    0,
+                )
                 for view in STREAMS:
                     assert outcome["predictions"][view] == [rides, rides], outcome
                 for view in ("service_trip_duration", "service_fare"):
