@@ -105,7 +105,8 @@ def save(
         directory: The store, such as ``models``.
         name: The model's name.
         version: Its version; each is written once.
-        inputs: The input schema; by default read off the model or inferred from the sample.
+        inputs: The input schema; by default that of a Python class, else inferred from the sample
+            or read off the model.
         outputs: The output schema; by default read off the model.
         sample: Rows as the model gets them (a pandas or Polars frame, an Arrow table, a dict of
             columns): gives the example, the reference bins and, with `target`, the metrics.
@@ -139,6 +140,8 @@ def save(
     format_name, module = formats.of(model)
     rows = None if sample is None else as_batch(sample)
     told = module.signature(model)
+    if inputs is None and told.is_contract:
+        inputs = told.inputs
     taken, given = settle((told.inputs, told.outputs), inputs, outputs, rows, name)
     spec = formats.Spec(taken, Schema([*given, *reasons(contributions)]))
     with _drafted(place) as draft:
@@ -370,17 +373,17 @@ def describe(uri: str, *, root: str | os.PathLike[str] = ".") -> Manifest:
     return of_mlflow(directory, directory.name, "0")
 
 
-def require(uri: str, root: Path) -> None:
-    """Say that a uri leads somewhere, without loading what is there.
+def require(uri: str, root: Path) -> Manifest | None:
+    """Say that a uri leads somewhere without loading what is there; return its manifest if any.
 
     Raises:
         ModelNotFound: It leads nowhere.
         InvalidModel: What is there has a manifest that cannot be read.
     """
-    if not uri.startswith("models:/"):
-        directory = locate(uri, root)
-        if directory is not None and (directory / FILE_NAME).exists():
-            Manifest.read(directory)
+    directory = None if uri.startswith("models:/") else locate(uri, root)
+    if directory is not None and (directory / FILE_NAME).exists():
+        return Manifest.read(directory)
+    return None
 
 
 __all__ = [

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import trivet
 from support.toy import Toy
 from support.up_process import environment, run
+from trivet.cli import beforehand
 from trivet.cli import init as command_module
 from trivet.cli import trivet as command
 from trivet.errors import ModelError, ModelNotFound, SettingsError
@@ -131,7 +132,8 @@ def broken(folder: Path) -> Path:
 
 
 def test_missing_extras_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_module, "find_spec", lambda _: None)
+    for extra in ("service", "dashboard"):
+        monkeypatch.setitem(beforehand.MODULES, extra, ("no_such_module",))
     told = invoke("init", str(tmp_path / "p"), "--template", "service").output
     assert "pip install 'trivet[service,dashboard]'" in told
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from trivet.cli import wiring
+from trivet.cli import beforehand, wiring
 from trivet.cli.exits import FAILED
 from trivet.cli.history import table
 
@@ -41,6 +41,7 @@ def check(context: click.Context, rows: int | None, only_look: bool, as_json: bo
     compared bit for bit, rejects by code and field, lineage by digest.
     """
     from trivet.check import inspect, prove
+    from trivet.errors import MissingExtra
 
     project = wiring.project_of(context)
     findings, models = inspect(project)
@@ -49,6 +50,8 @@ def check(context: click.Context, rows: int | None, only_look: bool, as_json: bo
         table(("", "where", "what"), [(marks[f.state], f.where, f.what) for f in findings])
     verdicts = []
     if not only_look:
+        if project.service is not None and not beforehand.installed("service"):
+            raise MissingExtra("sending rows through the service", "service")
         verdicts = list(prove(project, models, _rows(project, models, rows)))
     failed = any(f.state == "error" for f in findings) or not all(v.holds for v in verdicts)
     if as_json:
