@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_CURRENT = "current"
+CURRENT = "current"
 _MINOR_BREAKS = frozenset({"scikit-learn"})
 
 
@@ -129,7 +129,7 @@ def save(
             raise ModelError(
                 f"model {what} {text!r}: write a text of letters, digits, '.', '_' and '-'"
             )
-    if version.casefold() == _CURRENT:
+    if version.casefold() == CURRENT:
         raise ModelError(f"model version {version!r} is the pointer's name; choose another version")
     if target is not None and sample is None:
         raise ModelError("a target without its rows measures nothing; pass sample= as well")
@@ -162,7 +162,7 @@ def save(
         manifest = learn(LoadedModel(manifest, predictor), manifest, rows, target)
         manifest = replace(manifest, metrics={**manifest.metrics, **(metrics or {})})
         (draft / FILE_NAME).write_text(manifest.to_toml(), encoding="utf-8")
-    if not (home / _CURRENT).exists():
+    if not (home / CURRENT).exists():
         set_current(home, version)
     return place
 
@@ -260,7 +260,7 @@ def locate(uri: str, root: str | os.PathLike[str] = ".") -> Path | None:
     if not base.is_dir():
         raise ModelNotFound(f"no model at {base}; train one, or correct the uri {uri!r}")
     if not at:
-        pointer = base / _CURRENT
+        pointer = base / CURRENT
         if not pointer.exists():
             have = _saved(base)
             raise ModelNotFound(
@@ -293,7 +293,7 @@ def set_current(home: Path, version: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(draft).chmod(0o644)
-        Path(draft).replace(home / _CURRENT)
+        Path(draft).replace(home / CURRENT)
     finally:
         Path(draft).unlink(missing_ok=True)
 
