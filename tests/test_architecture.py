@@ -181,6 +181,7 @@ LAYERS: list[dict[str, set[str]]] = [
         },
         "init": {
             "artifacts",
+            "brokers",
             "databases",
             "errors",
             "formats",
