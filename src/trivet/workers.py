@@ -16,6 +16,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from trivet.errors import TrivetError
+from trivet.late_pandas import put_off
 
 READY, BEAT, FAILED = b"ready:", b"beat:", b"failed:"
 """What a process says to its parent: that it works, that it lives, and as ``KIND:REASON``, why it
@@ -170,8 +171,8 @@ class Workers:
         mine, theirs = self._context.Pipe()
         self._number += 1
         process = self._context.Process(
-            target=self._job.target,
-            args=(*self._job.arguments(self._number, place.number), theirs),
+            target=_begin,
+            args=(self._job.target, *self._job.arguments(self._number, place.number), theirs),
             name=f"trivet-{self._job.name}-{self._number}",
             daemon=True,
         )
@@ -287,6 +288,11 @@ class Workers:
 
     def _ending(self) -> list[_Process]:
         return [p for p in self._alive() if p.process.is_alive()]
+
+
+def _begin(target: Callable[..., None], *arguments: Any) -> None:
+    put_off()
+    target(*arguments)
 
 
 def _ended(code: int | None) -> str:

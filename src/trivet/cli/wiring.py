@@ -41,8 +41,10 @@ STOP_SECONDS = 30.0
 
 def project_of(context: click.Context) -> Project:
     """Read the project file that the command line names."""
+    from trivet.late_pandas import put_off
     from trivet.settings import load_project
 
+    put_off()
     return load_project(context.obj["file"])
 
 
