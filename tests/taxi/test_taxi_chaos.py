@@ -51,6 +51,7 @@ def open_page(company: Company) -> Iterator[Page | None]:
         return
     with launched() as browser:
         page = browser.new_page()
+        page.set_default_timeout(SECONDS)
         page.goto(company.backend)
         expect(page.locator("#link")).to_have_attribute("data-state", "live", timeout=SECONDS)
         yield page
