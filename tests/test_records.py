@@ -137,8 +137,8 @@ def test_names_need_not_be_pythons() -> None:
 def test_what_is_carried_along() -> None:
     schema = Schema([Field(name="a", type="int8")])
     beside = ("ride", "a", "note")
-    assert read('{"a": 1, "ride": [1]}', schema, beside).beside == [[1], 1, None]
-    assert read('{"a": 1.0, "ride": "x"}', schema, beside).beside == ["x", 1.0, None]
+    assert read('{"a": 1, "ride": [1]}', schema, beside).beside == ([1], 1, None)
+    assert read('{"a": 1.0, "ride": "x"}', schema, beside).beside == ("x", 1.0, None)
     assert RecordReader(schema, beside).beside == beside
 
 

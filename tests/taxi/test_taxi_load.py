@@ -29,7 +29,7 @@ def drive(company: Company, until: Until, rate: float, seconds: float) -> dict[s
             outcome = outcome_of(load)
         assert up.stop() == 0
     rides = round(rate * seconds)
-    assert (outcome["rides"], outcome["ended"], outcome["lost"]) == (rides, rides, 0)
+    assert (outcome["requested"], outcome["ended"], outcome["lost"]) == (rides, rides, 0)
     for view in VIEWS:
         predictions, predicted = outcome["predictions"][view]
         asked = rides - outcome["fallbacks"] if view.startswith("service") else rides
