@@ -54,7 +54,7 @@ class Waiting:
     queued: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What became of the rows of one request.
 
