@@ -154,7 +154,7 @@ def test_a_disagreement_planted_on_kafka_is_found(
     assert code == 1
     blamed = {"kafka to topic"} if where != "read" else {"kafka to topic", "kafka to sqlite"}
     assert ways(told, hold=False) == blamed
-    assert ways(told, hold=True) > {"embedded to sqlite", "embedded to topic"} - blamed
+    assert ways(told, hold=True) >= {"embedded to sqlite", "embedded to topic"}
     [what] = {v["what"].partition(",")[0].partition(" of ")[0] for v in told["parity"] if v["what"]}
     assert what == ("rejects" if where == "dead letter" else "predictions")
     assert not left(broker)
@@ -167,7 +167,7 @@ def test_an_account_without_rights_is_told_which_to_grant(
     code, told = check(root)
     [error] = [f for f in told["findings"] if f["state"] == "error"]
     assert error["where"] == "[broker] url"
-    assert "Topic authorization failed" in error["what"]
+    assert "TOPIC_AUTHORIZATION_FAILED" in error["what"]
     assert "begin with 'trivet-check-'" in error["what"]
     assert "--embedded-broker" in error["what"]
     assert (code, told["holds"]) == (1, False)
@@ -182,7 +182,7 @@ def test_an_account_without_rights_is_told_which_to_grant(
         code, told = check(root)
         assert code == 1
         [what] = {v["what"] for v in told["parity"] if not v["holds"]}
-        assert "Transactional Id authorization failed" in what
+        assert "TRANSACTIONAL_ID_AUTHORIZATION_FAILED" in what
         assert "transactional ids that begin with 'trivet-check-'" in what
         assert ways(told, hold=False) == {"kafka to topic"}
 
