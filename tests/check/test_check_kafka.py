@@ -197,6 +197,7 @@ def test_an_account_without_rights_is_told_which_to_grant(
         code, told = check(root)
         assert (code, ways(told, hold=False)) == (0, set())
     assert not left(broker)
+    assert not groups(kafka)  # a worker that was refused has left its own
 
 
 @contextmanager

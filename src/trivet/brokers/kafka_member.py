@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import (
@@ -152,8 +153,9 @@ class KafkaMember:
         Only by the thread that polls: beside a poll, the answer may take minutes.
         """
         if self._membership is None and self._held:
-            self._membership = self._consumer.consumer_group_metadata()
-            self._is_proven.set()
+            with suppress(KafkaException):  # the next poll asks again; what was read is not lost
+                self._membership = self._consumer.consumer_group_metadata()
+                self._is_proven.set()
 
     def close(self) -> None:
         self._closing = True
