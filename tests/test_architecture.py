@@ -22,8 +22,9 @@ LONGEST = 400
 LAYERS: list[dict[str, set[str]]] = [
     # Lowest first. A part may import the parts that its entry names, and itself.
     {"errors": set(), "durations": set(), "monitoring": set(), "counts": set(), "logs": set()},
+    {"late_pandas": set()},
     {"owners": set(), "statements": set()},
-    {"schema": {"errors"}, "workers": {"errors"}},
+    {"schema": {"errors"}, "workers": {"errors", "late_pandas"}},
     {"validation": {"errors", "schema"}, "json_schema": {"schema"}},
     {
         "contract": {"errors", "schema"},
@@ -181,6 +182,7 @@ LAYERS: list[dict[str, set[str]]] = [
         },
         "init": {
             "artifacts",
+            "brokers",
             "databases",
             "errors",
             "formats",

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from trivet.errors import TrivetError
+from trivet.late_pandas import put_off
 
 READY, BEAT, FAILED = b"ready:", b"beat:", b"failed:"
 """What a process says to its parent: that it works, that it lives, and as ``KIND:REASON``, why it
@@ -170,12 +171,13 @@ class Workers:
         mine, theirs = self._context.Pipe()
         self._number += 1
         process = self._context.Process(
-            target=self._job.target,
-            args=(*self._job.arguments(self._number, place.number), theirs),
+            target=_begin,
+            args=(self._job.target, *self._job.arguments(self._number, place.number), theirs),
             name=f"trivet-{self._job.name}-{self._number}",
             daemon=True,
         )
         # Ctrl-C goes to all processes of a terminal; what to make of it is the parent's to say.
+        resource_tracker.ensure_running()  # it would take the block away when it starts
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
@@ -286,6 +288,11 @@ class Workers:
 
     def _ending(self) -> list[_Process]:
         return [p for p in self._alive() if p.process.is_alive()]
+
+
+def _begin(target: Callable[..., None], *arguments: Any) -> None:
+    put_off()
+    target(*arguments)
 
 
 def _ended(code: int | None) -> str:

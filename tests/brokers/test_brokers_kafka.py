@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -152,6 +153,43 @@ def test_a_broker_that_dies_and_comes_back_costs_nothing(
     ) == [b"1", b"2", b"3"]
     appender.close()
     member.close()
+    broker.close()
+
+
+def test_how_far_groups_are_behind_is_told_again_after_a_restart(
+    own_kafka: KafkaServer,
+    until: Callable[[Callable[[], bool]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trivet.brokers.kafka._CALL_SECONDS", 0.3)  # some give up waiting
+    broker = connect(own_kafka.url)
+    broker.create("topic", 4)
+    over, answers, refused = threading.Event(), list[int](), list[BrokerError]()
+
+    def look(group: str) -> None:
+        while not over.is_set():
+            try:
+                answers.append(sum(lag.events for lag in broker.lag("topic", group)))
+            except BrokerUnavailable:
+                continue
+            except BrokerError as error:
+                refused.append(error)
+
+    def answer_on() -> None:
+        enough = len(answers) + 20
+        until(lambda: len(answers) >= enough)
+
+    watchers = [threading.Thread(target=look, args=(f"group {n}",)) for n in range(3)]
+    for watcher in watchers:
+        watcher.start()
+    answer_on()
+    own_kafka.restart()
+    answer_on()
+    over.set()
+    for watcher in watchers:
+        watcher.join()
+    assert not refused
+    assert set(answers) == {0}
     broker.close()
 
 

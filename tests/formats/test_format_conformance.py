@@ -124,7 +124,7 @@ def test_only_code_and_compiled_trees_need_trust(case: Case, tmp_path: Path) -> 
     [
         ("lightgbm_regressor", "lightgbm"),
         ("xgboost_regressor", "xgboost"),
-        ("sklearn_dicts", "skops.io"),
+        ("sklearn_linear", "skops.io"),
         ("sklearn_frame", "pandas"),
         ("onnx_classifier", "onnxruntime"),
     ],

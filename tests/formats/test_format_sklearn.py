@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +35,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.svm import SVR
 
+import trivet
 from formats.format_cases import (
     MIXED,
     NUMERIC,
@@ -44,10 +48,10 @@ from formats.format_cases import (
     numeric,
     target,
 )
-from trivet.errors import InvalidModel, ModelError
+from trivet.errors import InvalidModel, ModelError, PredictionError
 from trivet.formats import Spec
 from trivet.formats import sklearn as format_
-from trivet.formats._dicts import Vectorizer
+from trivet.formats._dicts import Learnt, Vectorizer
 from trivet.formats._frames import framer
 from trivet.schema import Field, Schema
 
@@ -101,7 +105,7 @@ def test_a_dict_vectorizer_in_columns(
     drawn: list[tuple[Any, ...]], sparse: bool, sort: bool, separator: str, dtype: type
 ) -> None:
     vectorizer = fitted(sparse=sparse, sort=sort, separator=separator, dtype=dtype)
-    ours = Vectorizer(vectorizer, FIELDS, "it")
+    ours = Vectorizer(Learnt.of(vectorizer), FIELDS, "it")
     batch = drawn_batch(drawn)
     for part in [batch, *(batch.slice(i, 1) for i in range(batch.num_rows))]:
         with np.errstate(over="ignore"):
@@ -117,7 +121,7 @@ def test_a_dict_vectorizer_in_columns(
 
 def test_a_dict_vectorizer_takes_no_times() -> None:
     with pytest.raises(InvalidModel, match="not the times day"):
-        Vectorizer(fitted(), Schema([Field(name="day", type="date")]), "it")
+        Vectorizer(Learnt.of(fitted()), Schema([Field(name="day", type="date")]), "it")
 
 
 def test_dicts_give_the_same_bits_and_the_inputs(
@@ -188,14 +192,102 @@ def test_a_linear_regression_of_several_targets_on_dicts(tmp_path: Path) -> None
     np.testing.assert_array_equal(columns(got), model.predict(dicts(mixed())))
 
 
-def test_a_linear_regression_refuses_what_is_not_finite_in_its_own_words(tmp_path: Path) -> None:
+def test_a_linear_regression_refuses_what_is_not_finite(tmp_path: Path) -> None:
+    data = pa.record_batch({"miles": [1.0, 2.0, 4.0]})
+    vectorizer = DictVectorizer(dtype=np.float32)
+    model = make_pipeline(vectorizer, LinearRegression()).fit(dicts(data), [1.0, 2.0, 3.0])
+    artifact = tmp_path / format_.write(model, tmp_path)
+    predictor = format_.read(artifact, Spec(Schema([MILES]), ONE))
+    for bad in (float("nan"), float("inf"), 1e300):
+        batch = pa.record_batch({"miles": [1.0, bad]})
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match="Input"):
+            model.predict(dicts(batch))
+        with np.errstate(over="ignore"), pytest.raises(PredictionError, match="not finite, or too"):
+            predictor.predict(batch)
+
+
+def test_a_linear_regression_that_overflows_is_answered(tmp_path: Path) -> None:
+    data = pa.record_batch({"miles": [1.0, 2.0, 4.0]})
+    model = make_pipeline(DictVectorizer(), LinearRegression()).fit(dicts(data), [9.0, 19.0, 39.0])
+    artifact = tmp_path / format_.write(model, tmp_path)
+    batch = pa.record_batch({"miles": [1e308]})
+    got = format_.read(artifact, Spec(Schema([MILES]), ONE)).predict(batch)
+    assert columns(got)[:, 0].tolist() == model.predict(dicts(batch)).tolist() == [math.inf]
+
+
+SERVED = """
+import sys
+import pyarrow as pa
+import trivet
+model = trivet.load(sys.argv[1])
+answer = model.predict(pa.record_batch({"city": ["b", "?"], "miles": [2.0, 0.1]}))
+print(answer["prediction"].to_pylist(), {"sklearn", "skops"} & set(sys.modules))
+"""
+
+
+def test_a_linear_regression_on_dicts_needs_no_scikit_learn(tmp_path: Path) -> None:
+    data = pa.record_batch({"city": ["a", "b", "a", "b"], "miles": [1.0, 2.0, 4.0, 3.0]})
+    model = make_pipeline(DictVectorizer(), Ridge()).fit(dicts(data), [1.0, 2.0, 3.0, 5.0])
+    trivet.save(model, tmp_path, name="line", version="1")
+    done = subprocess.run(
+        [sys.executable, "-c", SERVED, tmp_path / "line"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    expected = model.predict([{"city": "b", "miles": 2.0}, {"city": "?", "miles": 0.1}]).tolist()
+    assert done.stdout == f"{expected} set()\n"
+
+
+class Own(LinearRegression):  # type: ignore[misc]
+    """Predicts in a way of its own."""
+
+    def predict(self, X: Any) -> Any:  # noqa: N803 - scikit-learn's name
+        return -super().predict(X)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        make_pipeline(DictVectorizer(sparse=False), LinearRegression()),
+        make_pipeline(DictVectorizer(), FunctionTransformer(), LinearRegression()),
+        make_pipeline(make_pipeline(DictVectorizer()), LinearRegression()),
+        make_pipeline(DictVectorizer(), Own()),
+        make_pipeline(DictVectorizer(), BayesianRidge()),
+    ],
+)
+def test_a_model_that_is_more_than_numbers_is_a_file(model: Any, tmp_path: Path) -> None:
+    dense = isinstance(model[-1], BayesianRidge)
+    model = clone(model).set_params(**{"dictvectorizer__sparse": False} if dense else {})
+    model.fit(dicts(mixed()), target(mixed()))
+    artifact = tmp_path / format_.write(model, tmp_path)
+    assert artifact.name == "model.skops"
+    got = format_.read(artifact, Spec(MIXED, ONE)).predict(mixed())
+    np.testing.assert_array_equal(columns(got)[:, 0], model.predict(dicts(mixed())))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"features": ["miles", "miles"]}, "do not fit each other"),
+        ({"weights": {"dtype": "float64", "values": [1.0, 2.0]}}, "do not fit each other"),
+        ({"weights": {"dtype": "float64", "values": [[[1.0]]]}}, "do not fit each other"),
+        ({"intercept": {"dtype": "float64", "values": [1.0, 2.0]}}, "do not fit each other"),
+        ({"weights": {"dtype": "float64", "values": ["x"]}}, "cannot be read"),
+        ({"dtype": "nonsense"}, "cannot be read"),
+        ({"features": 7}, "cannot be read"),
+        ({"separator": None, "intercept": None}, "cannot be read"),
+    ],
+)
+def test_numbers_that_are_none(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     data = pa.record_batch({"miles": [1.0, 2.0, 4.0]})
     model = make_pipeline(DictVectorizer(), LinearRegression()).fit(dicts(data), [1.0, 2.0, 3.0])
     artifact = tmp_path / format_.write(model, tmp_path)
-    predictor = format_.read(artifact, Spec(Schema([MILES]), ONE))
-    for bad in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="Input"):
-            predictor.predict(pa.record_batch({"miles": [1.0, bad]}))
+    extra = artifact / "extra.json"
+    extra.write_text(json.dumps(json.loads(extra.read_text()) | changes))
+    assert not format_.runs_code(artifact)
+    with pytest.raises(InvalidModel, match=words):
+        format_.read(artifact, Spec(Schema([MILES]), ONE))
 
 
 def test_text_goes_to_a_text_vectorizer(tmp_path: Path) -> None:

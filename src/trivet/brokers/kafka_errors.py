@@ -58,6 +58,7 @@ _KINDS: dict[int, type[BrokerError]] = {
         (
             KafkaError._TRANSPORT,
             KafkaError._ALL_BROKERS_DOWN,
+            KafkaError._DESTROY_BROKER,
             KafkaError._RESOLVE,
             KafkaError._TIMED_OUT,
             KafkaError._TIMED_OUT_QUEUE,

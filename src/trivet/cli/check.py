@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from trivet.cli import wiring
+from trivet.cli import beforehand, wiring
 from trivet.cli.exits import FAILED
 from trivet.cli.history import table
 
@@ -52,6 +52,7 @@ def check(
     compared bit for bit, rejects by code and field, lineage by digest.
     """
     from trivet.check import BROKER, inspect, prove, try_broker
+    from trivet.errors import MissingExtra
 
     def has_error(where: str) -> bool:
         return any(f.where == where and f.state == "error" for f in findings)
@@ -67,6 +68,8 @@ def check(
             table(("", "where", "what"), [(marks[f.state], f.where, f.what) for f in findings])
         verdicts = []
         if not only_look:
+            if project.service is not None and not beforehand.installed("service"):
+                raise MissingExtra("sending rows through the service", "service")
             sent = _rows(project, models, rows)
             embedded_broker = embedded_broker or has_error(BROKER)
             verdicts = list(prove(project, models, sent, embedded_broker=embedded_broker))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import datetime as dt
-import sys
 from contextlib import closing
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import click
@@ -31,7 +29,7 @@ def dashboard(context: click.Context, port: int | None, as_of: str | None) -> No
     """Show what came out, on pages over the results database, until told to stop."""
     from trivet.errors import MissingExtra
 
-    sys.meta_path.insert(0, _WithoutPandas())
+    project = wiring.project_of(context)
     _keep_small()
     try:
         from trivet.dashboard.app import Surroundings
@@ -41,7 +39,6 @@ def dashboard(context: click.Context, port: int | None, as_of: str | None) -> No
     except ImportError as error:
         raise MissingExtra("the dashboard", "dashboard") from error
 
-    project = wiring.project_of(context)
     settings = project.dashboard
     if port is not None:
         settings = dataclasses.replace(settings, port=port)
@@ -67,14 +64,6 @@ def dashboard(context: click.Context, port: int | None, as_of: str | None) -> No
     where = f"http://{host}:{listening.getsockname()[1]}/"
     with reporting(context), wiring.stopping_on_signals():
         run(around, listening, lambda: click.echo(f"the dashboard is at {where}"))
-
-
-class _WithoutPandas(MetaPathFinder):
-    """Keeps pyarrow from importing pandas to recognise its objects: 45 MB that no page needs."""
-
-    def find_spec(self, name: str, *_: object) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("a dashboard needs no pandas", name=name)
 
 
 def _keep_small() -> None:

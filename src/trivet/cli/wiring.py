@@ -7,11 +7,10 @@ import datetime as dt
 import difflib
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from trivet.hosts.stream.settings import StreamSettings
     from trivet.hosts.stream.worker import Plan as StreamPlan
     from trivet.settings import ModelSettings, Project
-    from trivet.up.plan import Process
 
 T = TypeVar("T")
 
@@ -43,8 +41,10 @@ STOP_SECONDS = 30.0
 
 def project_of(context: click.Context) -> Project:
     """Read the project file that the command line names."""
+    from trivet.late_pandas import put_off
     from trivet.settings import load_project
 
+    put_off()
     return load_project(context.obj["file"])
 
 
@@ -160,19 +160,6 @@ def stream_plan(
         accept_loss=accept_loss,
         json=json,
     )
-
-
-def programs_missing(plan: Iterable[Process], root: Path, path: str) -> list[str]:
-    """Return one line for each command whose program is not there."""
-    found = []
-    for process in plan:
-        program = process.command[0]
-        if shutil.which(program if "/" not in program else str(root / program), path=path) is None:
-            found.append(
-                f"[up.{process.name}] command: there is no program {program!r}; "
-                "install it, or correct the command"
-            )
-    return found
 
 
 def check_results(project: Project, settings: ServiceSettings) -> None:

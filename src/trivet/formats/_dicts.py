@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,31 @@ from trivet.errors import InvalidModel
 from trivet.schema import Schema
 
 
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What a trained DictVectorizer knows.
+
+    Attributes:
+        vocabulary: Each feature's column of the matrix.
+        separator: What stands between a key and a text.
+        dtype: Of the matrix.
+        container: Makes it of data, indices and pointers; None: it is a dense one.
+    """
+
+    vocabulary: dict[str, int]
+    separator: str
+    dtype: np.dtype[Any]
+    container: Callable[..., Any] | None
+
+    @classmethod
+    def of(cls, vectorizer: Any) -> Self:
+        """Read it off a trained ``sklearn.feature_extraction.DictVectorizer``."""
+        # csr_matrix or csr_array: scikit-learn's version and its settings decide.
+        container = type(vectorizer.transform([{}])) if vectorizer.sparse else None
+        dtype = np.dtype(vectorizer.dtype)
+        return cls(vectorizer.vocabulary_, vectorizer.separator, dtype, container)
+
+
 class Vectorizer:
     """Makes of a batch the matrix that a DictVectorizer makes of its rows as dicts, bit for bit.
 
@@ -19,35 +46,33 @@ class Vectorizer:
     number or boolean the feature ``KEY`` with that value; features never seen are left out.
 
     Args:
-        vectorizer: A trained ``sklearn.feature_extraction.DictVectorizer``.
+        learnt: What the DictVectorizer knows.
         inputs: The columns of the batches.
         who: The artifact, for messages.
-
-    Attributes:
-        sparse: Whether the matrix is a sparse one.
 
     Raises:
         InvalidModel: A column is of a type that a DictVectorizer does not take.
     """
 
-    def __init__(self, vectorizer: Any, inputs: Schema, who: str) -> None:
+    def __init__(self, learnt: Learnt, inputs: Schema, who: str) -> None:
         timely = [field.name for field in inputs if field.type in ("timestamp", "date")]
         if timely:
             raise InvalidModel(
                 f"{who}: a DictVectorizer takes text and numbers, not the times {', '.join(timely)}"
             )
-        self._dtype = np.dtype(vectorizer.dtype)
-        self._vocabulary: dict[str, int] = vectorizer.vocabulary_
+        self._dtype = learnt.dtype
+        self._vocabulary = learnt.vocabulary
         self._shape = len(self._vocabulary)
-        #: csr_matrix, csr_array or ndarray: scikit-learn's version and its settings decide.
-        self._container = type(vectorizer.transform([{}]))
-        self.sparse = vectorizer.sparse
-        if not self.sparse:
+        self._dense = learnt.container is None
+        self._container: Callable[..., Any]
+        if learnt.container is None:
             import scipy.sparse  # noqa: PLC0415 - heavy, and scikit-learn has imported it
 
             self._container = scipy.sparse.csr_array
+        else:
+            self._container = learnt.container
         self._prefixes = [
-            f"{field.name}{vectorizer.separator}" if field.type == "string" else None
+            f"{field.name}{learnt.separator}" if field.type == "string" else None
             for field in inputs
         ]
         self._places = [self._vocabulary.get(name, -1) for name in inputs.names]
@@ -66,7 +91,7 @@ class Vectorizer:
         """Return the matrix of a batch."""
         entries = self._one(batch) if batch.num_rows == 1 else self._many(batch)
         matrix = self._container(entries, shape=(batch.num_rows, self._shape))
-        if not self.sparse:
+        if self._dense:
             return matrix.toarray()
         matrix.sort_indices()
         return matrix

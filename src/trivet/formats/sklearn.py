@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from trivet.errors import InvalidModel, MissingExtra, ModelError
-from trivet.formats import Predictor, Signature, Spec
+from trivet.formats import Predictor, Signature, Spec, _linear, _sidecar
 from trivet.formats._arrays import Matrix, numbers
-from trivet.formats._dicts import Vectorizer
+from trivet.formats._dicts import Learnt, Vectorizer
 from trivet.formats._frames import framer
 from trivet.formats._kinds import is_a
 from trivet.formats._outputs import (
@@ -77,14 +77,6 @@ _PARALLEL = (
     "sklearn.tree._classes.BaseDecisionTree",
 )
 
-_LINEAR = frozenset(
-    {
-        "LinearModel.predict",
-        "LinearModel._decision_function",
-        "MultiOutputLinearModel.predict",
-    }
-)
-
 
 def recognises(model: object) -> bool:
     """Say whether it is an estimator, and not one of LightGBM's or XGBoost's own."""
@@ -115,26 +107,30 @@ def signature(model: object) -> Signature:
 
 
 def write(model: object, directory: Path) -> str:
-    """Write a skops file."""
+    """Write a skops file; beside it the numbers of a model that is nothing but numbers."""
     if not hasattr(model, "predict"):
         raise ModelError(
             f"a {type(model).__name__} does not predict; end the pipeline in one that does"
         )
     io = _skops()
+    path, artifact = _sidecar.write(directory, _FILE, _linear.numbers(model))
     try:
-        io.dump(model, directory / _FILE)
+        io.dump(model, path)
     except Exception as error:  # skops raises whatever an object's reduction raises
         raise ModelError(f"skops cannot save this {type(model).__name__}: {error}") from error
-    return _FILE
+    return artifact
 
 
 def read(artifact: Path, spec: Spec) -> Predictor:
-    """Load a skops file, with the types in it that were vouched for.
+    """Load a skops file, with the types in it that were vouched for, or the numbers beside it.
 
     Raises:
         InvalidModel: It is no skops file, or does not fit the inputs or outputs.
         MissingExtra: skops or scikit-learn is not installed.
     """
+    if artifact.is_dir():
+        _, told = _sidecar.read(artifact, _FILE)
+        return Predictor(_linear.predictor(told, spec, str(artifact)), parallel=False)
     io = _skops()
     try:
         model: Any = io.load(artifact, trusted=io.get_untrusted_types(file=artifact))
@@ -148,8 +144,7 @@ def read(artifact: Path, spec: Spec) -> Predictor:
         )
     _set_threads(model, spec.threads)
     feed, rest = _feed(model, spec.inputs, str(artifact))
-    sparse = isinstance(feed, Vectorizer) and feed.sparse
-    answer = _answer(rest, spec.outputs, str(artifact), sparse=sparse)
+    answer = _answer(rest, spec.outputs, str(artifact))
 
     def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
         return answer(feed(batch), batch.num_rows)
@@ -162,11 +157,14 @@ def read(artifact: Path, spec: Spec) -> Predictor:
 def runs_code(artifact: Path) -> bool:
     """Say whether the file names types that neither skops nor Trivet vouches for.
 
-    That is code, or compiled trees that a made-up file could lead astray.
+    That is code, or compiled trees that a made-up file could lead astray. Where there are numbers
+    beside the file, it is not read at all.
 
     Raises:
         InvalidModel: It is no skops file.
     """
+    if artifact.is_dir():
+        return False
     io = _skops()
     try:
         unknown = set(io.get_untrusted_types(file=artifact))
@@ -255,7 +253,7 @@ def _feed(model: Any, inputs: Schema, who: str) -> tuple[Callable[[pa.RecordBatc
     """Return what turns a batch into what the estimator reads, and the estimator left to ask."""
     first = _steps(model)[0]
     if is_a(first, "sklearn.feature_extraction._dict_vectorizer.DictVectorizer"):
-        return Vectorizer(first, inputs, who), _after_first(model)
+        return Vectorizer(Learnt.of(first), inputs, who), _after_first(model)
     names = getattr(model, "feature_names_in_", None)
     if names is not None:
         lacking = [str(name) for name in names if name not in inputs.names]
@@ -278,6 +276,8 @@ def _after_first(model: Any) -> Any:
     _, first = model.steps[0]
     if not is_a(first, "sklearn.pipeline.Pipeline"):
         return model[1:] if len(model.steps) > 2 else model.steps[-1][1]
+    if len(first.steps) == 1:
+        return _after_first(type(model)([first.steps[0], *model.steps[1:]]))
     return type(model)([("first", _after_first(first)), *model.steps[1:]])
 
 
@@ -296,42 +296,14 @@ def _objects(batch: pa.RecordBatch) -> Array:
     return matrix
 
 
-def _answer(
-    model: Any, outputs: Schema, who: str, *, sparse: bool = False
-) -> Callable[[Any, int], pa.RecordBatch]:
+def _answer(model: Any, outputs: Schema, who: str) -> Callable[[Any, int], pa.RecordBatch]:
     classes = _classes(model)
     if classes is None:
         served = Regression(outputs, _targets(model), who, whole=_whole(model))
-        predict = _linear(model) if sparse and _is_linear(model) else model.predict
-        return lambda rows, count: served.batch(np.asarray(predict(rows)), count)
+        return lambda rows, count: served.batch(np.asarray(model.predict(rows)), count)
     return _classifier(
         model, Classification(outputs, classes, who, probabilities=_has_probabilities(model))
     )
-
-
-def _is_linear(model: Any) -> bool:
-    """Say whether it predicts as scikit-learn's linear regressions do, with nothing overridden."""
-    kind = type(model)
-    if not is_a(model, "sklearn.linear_model._base.LinearModel"):
-        return False
-    methods = {kind.predict.__qualname__, kind._decision_function.__qualname__}
-    return methods <= _LINEAR and not {"predict", "_decision_function"} & set(vars(model))
-
-
-def _linear(model: Any) -> Callable[[Any], Array]:
-    """Return what a linear regression does with a sparse matrix, without a look at it each time.
-
-    The same product of the same matrix and the same weights, so the same bits; for one row,
-    scikit-learn's checks take many times longer than it. They are left to it where they matter: a
-    value that is not finite makes an answer that is not, and then the model is asked itself.
-    """
-    weights, intercept = model.coef_.T, model.intercept_
-
-    def predict(rows: Any) -> Array:
-        values = np.asarray(rows @ weights + intercept)
-        return values if np.isfinite(values).all() else np.asarray(model.predict(rows))
-
-    return predict
 
 
 def _classifier(model: Any, served: Classification) -> Callable[[Any, int], pa.RecordBatch]:

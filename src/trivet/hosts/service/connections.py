@@ -1,37 +1,63 @@
-"""Connections: uvicorn's, with a limit for heads, a short way for small rows, and a sweeper.
+"""Connections: uvicorn's, made to bear any bytes, with a short way for small rows; and a sweeper.
 
-The short way leaves uvicorn's parser, pipelining and keep-alive as they are. It holds back the
-task that would call the application until the body is there, and then lets the application answer
-without one, if it will.
+The short way leaves uvicorn's parser and pipelining as they are. It holds back the task that would
+call the application until the body is there, and then lets the application answer without one, if
+it will. Idle connections are the sweeper's: a timer after every answer would cost a twentieth of
+the requests.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from trivet.hosts.service.exchange import Headers
 
 CLOSE = (b"connection", b"close")
 
+_OF_UPGRADE = (b"upgrade", b"http2-settings")
+
 
 class Connection(HttpToolsProtocol):
     """One connection of a client."""
 
     _head = 0
-    _is_reading = False
+    """Bytes of late that were no body: of a head that is not complete, or of trailers."""
+    _is_large = _is_reading = _is_refused = _has_body = False
+    _data: bytes | memoryview = b""
+    _rest: memoryview | None = None
     _held: Any = None
+    _begun: Any = None
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         before = self.cycle
+        limit = self.config.app.max_head  # type: ignore[union-attr]
+        self._is_large = self._head + len(data) > limit
+        self._has_body = False
         self._is_reading = True
+        self._data = data
         super().data_received(data)
+        while self._rest is not None:
+            self._data, self._rest = self._rest, None
+            super().data_received(self._data)  # type: ignore[arg-type]
+        self._data = b""
         self._is_reading = False
         if self._held is not None:  # its body is not complete yet
             self._let_go()
-        self._limit_head(data, before)
+        self._head = 0 if self._has_body or self.cycle is not before else self._head + len(data)
+        if self._head > limit:
+            self._refuse(431)
+
+    def on_body(self, body: bytes) -> None:
+        self._has_body = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -47,7 +73,19 @@ class Connection(HttpToolsProtocol):
         else:
             self._let_go()
 
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        if self._is_large and self._has_large_head(cycle):
+            self._refuse(431)
+            return
+        self._begun = cycle
         if (
             self._is_reading
             and app is self.config.app
@@ -81,21 +119,81 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         cycle.on_response()
 
-    def _limit_head(self, data: bytes, before: Any) -> None:
-        """Cut a request off whose head does not end."""
-        if self.cycle is before and (
-            before is None or (before.response_complete and not before.more_body)
-        ):
-            self._head += len(data)
-            limit = self.config.app.max_head  # type: ignore[union-attr]
-            if self._head > limit and not self.transport.is_closing():
-                self.transport.write(
-                    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-                    b"content-length: 0\r\nconnection: close\r\n\r\n"
-                )
+    def _has_large_head(self, cycle: Any) -> bool:
+        scope = cycle.scope
+        size = len(scope["raw_path"]) + len(scope["query_string"])
+        size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        return size > self.config.app.max_head  # type: ignore[union-attr, no-any-return]
+
+    def _should_upgrade(self) -> bool:
+        return True
+
+    def handle_websocket_upgrade(self) -> None:
+        """Read on as if no upgrade were asked for, which a server may; the parser left the body.
+
+        Java's client asks for HTTP/2 in this way whenever it connects without TLS.
+        """
+        method, version = self.scope["method"], self.parser.get_http_version()
+        if method == "CONNECT":
+            self._refuse(400)
+            return
+        found: Any = sys.exc_info()[1]
+        self._rest = memoryview(self._data)[found.args[0] :]
+        lines = [b"%s %s HTTP/%s" % (method.encode(), self.url, version.encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = (token.strip() for token in value.split(b","))
+                value = b", ".join(t for t in tokens if t.lower() not in _OF_UPGRADE)  # noqa: PLW2901
+            if name not in _OF_UPGRADE:
+                lines.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        with suppress(AttributeError):  # of httptools before 0.6.3
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser.feed_data(b"\r\n".join([*lines, b"\r\n"]))
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, which uvicorn would do before what was asked earlier."""
+        self._refuse(400)
+
+    def _refuse(self, status: int) -> None:
+        """End the connection for what cannot be read on, after the answers that are due."""
+        if self._is_refused:
+            return
+        self._is_refused = True
+        self._held = None
+        cycle, begun = self.cycle, self._begun
+        if cycle is not None and cycle.more_body:  # it is to do with this one's body
+            if self.pipeline and self.pipeline[0][0] is cycle:
+                self.pipeline.popleft()
+            elif cycle is not begun or not cycle.response_started:
+                self._end(status)
+                return
+            else:  # its answer is on the way, or was
                 self.transport.close()
-        else:
-            self._head = 0
+                return
+        due = self.pipeline[0][0] if self.pipeline else begun
+        if due is None or due.response_complete:
+            self._end(status)
+            return
+        respond = due.on_response
+
+        def last() -> None:
+            respond()
+            self._end(status)
+
+        due.on_response = last
+
+    def _end(self, status: int) -> None:
+        if self.transport.is_closing():
+            return
+        if status == 400:
+            super().send_400_response("Invalid HTTP request received.")
+            return
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+            b"content-length: 0\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.close()
 
 
 class Sweeper:
@@ -109,20 +207,21 @@ class Sweeper:
     def __init__(self, idle: float, busy: float) -> None:
         self._idle = idle
         self._busy = busy
-        self._seen: dict[Any, tuple[Any, float]] = {}
+        self._seen: dict[Any, tuple[Any, bool, float]] = {}
 
     def sweep(self, connections: Sequence[Any], now: float) -> int:
         """Look at the connections, some time after the last look; return how many were cut off."""
         seen, cut = {}, 0
         for connection in connections:
             cycle = connection.cycle
-            known = self._seen.get(connection)
-            since = known[1] if known is not None and known[0] is cycle else now
             resting = cycle is None or cycle.response_complete
+            known, rested, since = self._seen.get(connection, (None, False, now))
+            if known is not cycle or rested is not resting:
+                since = now
             if now - since > (self._idle if resting else self._busy):
                 connection.transport.abort()
                 cut += 1
                 continue
-            seen[connection] = cycle, since
+            seen[connection] = cycle, resting, since
         self._seen = seen
         return cut

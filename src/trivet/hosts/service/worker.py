@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import importlib.util
 import logging
@@ -147,6 +148,8 @@ class Worker:
         sys.setswitchinterval(SWITCH_SECONDS)
         gc.collect()
         gc.freeze()  # what is loaded stays; to look at it again would only stop requests
+        if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # of glibc
+            libc.malloc_trim(0)  # what loading needed goes back to the system
         uvloop.run(self._serve())
         families = self._models.families.values()
         return any(served.batcher.lost for f in families for served in f.versions.values())
