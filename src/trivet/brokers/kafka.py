@@ -28,9 +28,6 @@ _CALL_SECONDS = 15.0
 _ASK_SECONDS = 1.0
 """How long one of several tries to reach the broker takes."""
 
-_GROUP_SECONDS = 5.0
-"""How long one of several tries to find a group's coordinator takes."""
-
 _OURS = {
     "bootstrap.servers",
     "metadata.broker.list",
@@ -127,10 +124,10 @@ class KafkaBroker:
 
     def delete_group(self, group: str) -> None:
         place = f"{self._name}, group {group!r}"
-        deadline = time.monotonic() + 2 * _CALL_SECONDS
+        deadline = time.monotonic() + _CALL_SECONDS
         while True:
             try:
-                asked = self._admin.delete_consumer_groups([group], request_timeout=_GROUP_SECONDS)
+                asked = self._admin.delete_consumer_groups([group], request_timeout=_CALL_SECONDS)
                 self._result(asked[group])
             except KafkaException as error:
                 if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
@@ -138,7 +135,7 @@ class KafkaBroker:
                 if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
                     raise BrokerError(f"{place} has members; stop them first") from None
                 told = error_of(error.args[0], place)
-                # It may be between two coordinators, or be the first group of a new cluster.
+                # It may be between two coordinators.
                 if not isinstance(told, BrokerUnavailable) or time.monotonic() > deadline:
                     raise told from None
             else:
