@@ -48,7 +48,7 @@ def test_what_an_account_may_not_do_is_told(kafka: KafkaServer) -> None:
         lambda: guest.member(topic, "group", Remembers()),
         lambda: guest.appender(transaction="transaction"),
     ):
-        with pytest.raises(NotAuthorized, match="authorization failed"):
+        with pytest.raises(NotAuthorized, match="AUTHORIZATION_FAILED"):
             act()
     assert topic in owner.topics()
     owner.close()

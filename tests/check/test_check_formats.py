@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import trivet
-from formats.format_cases import CASES
+from formats.format_cases import CASES, Case, save_mlflow
 from support.service_models import EchoAny
 from trivet.check import batch, inspect, prove, service, stream
 from trivet.check.outcome import difference, expected
@@ -43,6 +43,9 @@ def verdicts_of(root: Path, models: dict[str, Any]) -> list[Verdict]:
             }
             for name, inputs in models.items()
         },
+        "stream": {
+            f"{name}-live": {"model": name, "topic": "rows", "key": ["id"]} for name in models
+        },
         "service": {"models": list(models)},
     }
     (root / "trivet.toml").write_text(tomli_w.dumps(document), encoding="utf-8")
@@ -52,10 +55,18 @@ def verdicts_of(root: Path, models: dict[str, Any]) -> list[Verdict]:
     return list(prove(project, loaded))
 
 
+def mlflow_case(folder: Path) -> Case:
+    """Return a model that MLflow saved, and loads as its pyfunc."""
+    base = CASES["sklearn_linear"]()
+    skops = {"serialization_format": "skops", "skops_trusted_types": ["numpy.dtype"]}
+    doubles = Schema(Field(name=f.name, type="float64", nullable=True) for f in base.inputs)
+    return Case(save_mlflow(base.model, folder, **skops), doubles, base.outputs)
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered")  # huge values are sent on purpose
 def test_every_format(tmp_path: Path) -> None:
     models = {}
-    for case_name, make in CASES.items():
+    for case_name, make in (CASES | {"mlflow": lambda: mlflow_case(tmp_path / "mlflow")}).items():
         case, name = make(), case_name.replace("_", "-")
         trivet.save(
             case.model,
@@ -67,7 +78,7 @@ def test_every_format(tmp_path: Path) -> None:
         )
         models[name] = case.inputs
     verdicts = verdicts_of(tmp_path, models)
-    assert len(verdicts) == 17 * len(models)
+    assert len(verdicts) == 19 * len(models)
     assert not [(v.model, v.way, v.error, v.difference) for v in verdicts if not v.holds]
 
 

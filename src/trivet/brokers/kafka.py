@@ -135,7 +135,7 @@ class KafkaBroker:
                 if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
                     raise BrokerError(f"{place} has members; stop them first") from None
                 told = error_of(error.args[0], place)
-                # It may be between two coordinators, or have none yet.
+                # It may be between two coordinators.
                 if not isinstance(told, BrokerUnavailable) or time.monotonic() > deadline:
                     raise told from None
             else:
@@ -189,6 +189,8 @@ class KafkaBroker:
                         ]
                     elif error.code() == KafkaError._PARTITION_EOF:
                         break
+                    elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                        continue  # the group is a name only: nothing is committed, nobody joins
                     else:
                         raise error_of(error, f"{place}, offset {offset}")
             finally:

@@ -112,7 +112,7 @@ class KafkaAppender:
         if not isinstance(member, KafkaMember):
             raise BrokerError("the member whose offsets are committed is of another broker")
         parts = [TopicPartition(member.topic, p, offset) for p, offset in offsets.items()]
-        group = member.check_held(offsets)
+        group = member.check_held(offsets) if parts else None
         try:
             if parts:
                 self._patiently(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import (
@@ -63,6 +65,7 @@ class KafkaMember:
         self._gone: dict[int, OffsetGone] = {}
         self._closing = False
         self._membership: Any = None
+        self._is_proven = threading.Event()
         with translated(broker):
             self._consumer = Consumer({**settings, "error_cb": self._told}, logger=_logger)
             self._consumer.subscribe(
@@ -84,6 +87,7 @@ class KafkaMember:
                 messages = [first]
                 if most > 1:
                     messages += self._consumer.consume(most - 1, 0)
+            self._prove()
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
@@ -133,15 +137,25 @@ class KafkaMember:
             MembershipLost: A partition has gone to another member.
         """
         self._check(partitions)
+        self._is_proven.wait(_REBALANCE_SECONDS)
         if self._membership is None:
-            # Asked for once a generation: the answer may take seconds while another thread polls.
-            with translated(self._group_place):
-                self._membership = self._consumer.consumer_group_metadata()
+            raise MembershipLost(f"{self._group_place}: the group is being shared out anew")
         return self._membership
 
     def ask_again(self) -> None:
         """Forget what proves the membership: it was refused, or is of an older generation."""
+        self._is_proven.clear()
         self._membership = None
+
+    def _prove(self) -> None:
+        """Ask for what proves the membership, once a generation.
+
+        Only by the thread that polls: beside a poll, the answer may take minutes.
+        """
+        if self._membership is None and self._held:
+            with suppress(KafkaException):  # the next poll asks again; what was read is not lost
+                self._membership = self._consumer.consumer_group_metadata()
+                self._is_proven.set()
 
     def close(self) -> None:
         self._closing = True
@@ -180,7 +194,7 @@ class KafkaMember:
         self._trouble = error
 
     def _on_assign(self, _: Consumer, parts: list[TopicPartition]) -> None:
-        self._membership = None
+        self.ask_again()
         if self._closing:  # too late: nothing would be read, and no question answered
             self._consumer.incremental_assign([])
             return
@@ -243,11 +257,13 @@ class KafkaMember:
         return int(bounds[1])
 
     def _on_revoke(self, _: Consumer, parts: list[TopicPartition]) -> None:
-        self._membership = None
+        self.ask_again()
+        if not self._closing:
+            self._prove()  # for what is kept before they go
         self._leave(parts, lost=False)
 
     def _on_lost(self, _: Consumer, parts: list[TopicPartition]) -> None:
-        self._membership = None
+        self.ask_again()
         self._leave(parts, lost=True)
 
     def _leave(self, parts: list[TopicPartition], *, lost: bool) -> None:

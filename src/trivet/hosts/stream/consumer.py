@@ -101,7 +101,12 @@ class Consumer:
         if member is None:
             return
         self._member = member
-        pipeline = self._make(member, self._intake)
+        try:
+            pipeline = self._make(member, self._intake)
+        except BaseException:
+            member.close()
+            self._places.close()
+            raise
         pipeline.start()
         self._metrics.tell("trivet_stream_workers", 1)
         try:
