@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,8 +27,9 @@ from rides import DATA, between, month, read
 
 TOKEN = Path(__file__).parent / "data" / "fleet.token"
 _TRIES = 60
-_PAUSE = 0.5
-_LONGEST = 10.0
+_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+_CONNECTIONS = 100
+_ANSWER = 10.0
 
 
 @dataclass
@@ -127,6 +129,7 @@ class Fleet:
         self.tally.ended += answer is not None
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        pause = _PAUSE
         for _ in range(_TRIES):
             try:
                 async with self._client.post(self._backend + path, json=body) as reply:
@@ -136,7 +139,9 @@ class Fleet:
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
                 pass
             self.tally.retries += 1
-            await asyncio.sleep(_PAUSE)
+            # Apart from each other and ever rarer: else who comes back is knocked down at once.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(2 * pause, _LONGEST_PAUSE)
         self.tally.lost += 1
         return None
 
@@ -185,9 +190,11 @@ def trips_of(rides: pa.RecordBatch, count: int) -> Iterator[dict[str, Any]]:
 
 
 def session(token: str) -> aiohttp.ClientSession:
-    """Return a client with the fleet's token."""
+    """Return a client with the fleet's token; what waits for a connection is not late yet."""
     return aiohttp.ClientSession(
-        headers={"authorization": f"Bearer {token}"}, timeout=aiohttp.ClientTimeout(_LONGEST)
+        connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+        headers={"authorization": f"Bearer {token}"},
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_ANSWER, sock_read=_ANSWER),
     )
 
 

@@ -161,9 +161,9 @@ def test_how_far_groups_are_behind_is_told_again_after_a_restart(
     until: Callable[[Callable[[], bool]], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("trivet.brokers.kafka._CALL_SECONDS", 0.3)  # some give up waiting
     broker = connect(own_kafka.url)
     broker.create("topic", 4)
+    monkeypatch.setattr("trivet.brokers.kafka._CALL_SECONDS", 1.0)  # some give up waiting
     over, answers, refused = threading.Event(), list[int](), list[BrokerError]()
 
     def look(group: str) -> None:

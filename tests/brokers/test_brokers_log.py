@@ -169,6 +169,7 @@ def test_an_unknown_topic_is_named(place: Place) -> None:
     ):
         with pytest.raises(TopicNotFound, match="'rides'"):
             act()
+    assert "rides" not in broker.topics()
     appender.close()
     broker.close()
 

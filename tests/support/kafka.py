@@ -58,7 +58,7 @@ _SETTINGS = {
     "group.min.session.timeout.ms": "500",
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
-    "auto.create.topics.enable": "false",
+    "auto.create.topics.enable": "true",  # as it comes: asking must not make any
     "log.segment.bytes": "67108864",
     "message.max.bytes": "30000000",
 }

@@ -37,6 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--service", default="http://127.0.0.1:8080", help="address of the models")
     parser.add_argument("--broker", default="sqlite:///data/events.db", help="url of the broker")
+    parser.add_argument("--partitions", type=int, default=1, help="of a topic that is made")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the rides and secrets")
     parser.add_argument("--deadline", type=float, default=0.25, help="seconds for an estimate")
     parser.add_argument("--time-lapse", type=float, default=1.0, help="ride minutes in a minute")
@@ -47,7 +48,7 @@ def main() -> None:
     """Run until stopped."""
     chosen = arguments()
     sys.setswitchinterval(_SWITCH_SECONDS)
-    outbox = Outbox(chosen.broker)
+    outbox = Outbox(chosen.broker, chosen.partitions)
     database = Database(chosen.data / "rides.db", outbox.wake)
     usual = Usual.read(chosen.data / "usual.json")
     estimates = Estimates(chosen.service, usual, chosen.deadline)
@@ -60,7 +61,7 @@ def main() -> None:
         keep_secret(chosen.data / "fleet.token"),
         Rules(time_lapse=chosen.time_lapse),
     )
-    news = News(chosen.broker, database, live)
+    news = News(chosen.broker, database, live, chosen.partitions)
 
     @asynccontextmanager
     async def calling() -> AsyncIterator[None]:

@@ -43,10 +43,12 @@ class News:
         broker: The broker's url; a relative path starts from the working directory.
         database: Keeps the answers.
         live: Tells the passengers.
+        partitions: Of the topic, if it is not there yet.
     """
 
-    def __init__(self, broker: str, database: Database, live: Live) -> None:
+    def __init__(self, broker: str, database: Database, live: Live, partitions: int = 1) -> None:
         self._broker = broker
+        self._partitions = partitions
         self._database = database
         self._live = live
         self._stopping = threading.Event()
@@ -76,7 +78,7 @@ class News:
                 self._stopping.wait(_PAUSE)
 
     def _follow(self, broker: Broker, loop: asyncio.AbstractEventLoop) -> None:
-        broker.create(TOPIC)
+        broker.create(TOPIC, self._partitions)
         member = broker.member(TOPIC, GROUP, _Nothing())
         try:
             offsets: dict[int, int] = {}

@@ -29,10 +29,12 @@ class Outbox:
 
     Args:
         broker: The broker's url; a relative path starts from the working directory.
+        partitions: Of the topic, if it is not there yet.
     """
 
-    def __init__(self, broker: str) -> None:
+    def __init__(self, broker: str, partitions: int = 1) -> None:
         self._broker = broker
+        self._partitions = partitions
         self._stopping = threading.Event()
         self._queued = threading.Event()
         self._thread: threading.Thread | None = None
@@ -59,7 +61,7 @@ class Outbox:
             try:
                 producer = Producer(self._broker, SOURCE)
                 try:
-                    producer.create_topic(TOPIC)
+                    producer.create_topic(TOPIC, self._partitions)
                     while not self._stopping.is_set():
                         self._send(database, producer)
                         pause = _PAUSE

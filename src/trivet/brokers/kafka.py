@@ -46,6 +46,9 @@ _OURS = {
     "delivery.report.only.error",
     "queue.buffering.max.messages",
 }
+_ASKING = {"allow.auto.create.topics": False}
+"""A topic that somebody only asks for, or misspells, is not to come into being by that."""
+
 _MEMBER = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -80,7 +83,7 @@ class KafkaBroker:
     def __init__(self, url: str, root: Path) -> None:
         servers, given = _read(url)
         self._name = f"kafka://{servers}"
-        self._common: dict[str, Any] = {"bootstrap.servers": servers, **given}
+        self._common: dict[str, Any] = {"bootstrap.servers": servers, **_ASKING, **given}
         self._trouble: KafkaError | None = None
         settings: dict[str, Any] = {**self._common, "error_cb": self._told}
         with translated(self._name):
