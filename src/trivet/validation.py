@@ -360,4 +360,4 @@ def take(batch: pa.RecordBatch, rows: Sequence[int] | Rows | None) -> pa.RecordB
     return batch if rows is None else batch.take(pa.array(rows, pa.int64()))
 
 
-_NONE = pa.RecordBatch.from_arrays([pa.array([], f.type) for f in PROBLEMS], schema=PROBLEMS)
+_NONE = pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in PROBLEMS], schema=PROBLEMS)
