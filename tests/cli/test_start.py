@@ -47,6 +47,13 @@ def test_the_library_imports_no_optional_one() -> None:
     assert not imported("import trivet") & HEAVY
 
 
+def test_the_help_tells_every_command_in_a_whole_sentence() -> None:
+    told = CliRunner().invoke(command, ["--help"]).output
+    lines = [line.split(maxsplit=1)[0] for line in told.splitlines() if line.startswith("  ")]
+    assert set(command.commands) <= set(lines)
+    assert "..." not in told.replace("[ARGS]...", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

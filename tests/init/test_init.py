@@ -303,7 +303,11 @@ def unsafe(folder: Path) -> Path:
         (lambda folder: other(folder, "m.pkl"), ModelError, "reading a pickle runs whatever"),
         (lambda folder: other(folder, "m.h5"), ModelError, "no model that is known"),
         (lambda folder: other(folder, "m.py"), ModelError, "a class is saved first: trivet.save"),
-        (lambda folder: other(folder, "m.json", b"{}"), ModelError, r"^.*: cannot be read: [^\n]+$"),
+        (
+            lambda folder: other(folder, "m.json", b"{}"),
+            ModelError,
+            r"^.*: cannot be read: [^\n]+$",
+        ),
         (lambda folder: folder, ModelError, "no model that is known"),
         (lambda folder: other(folder, "m.onnx"), ModelError, "no ONNX model"),
         (lambda folder: other(folder, "m.skops"), ModelError, "skops cannot read it"),

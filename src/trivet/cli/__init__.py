@@ -60,34 +60,23 @@ def trivet(context: click.Context, file: Path, log: str) -> None:
     context.obj = {"file": file, "log": log}
 
 
-for _command in (
-    init.init,
-    batch.score,
-    batch.backfill,
-    batch.schedule,
-    service.serve,
-    stream.consume,
-    stream.dead,
-    stream.asyncapi,
-    events.events,
-    events.lag,
-    up.up,
-    up.status,
-    actions.act,
-    actions.actions,
-    check.check,
-    model.model,
-    compare.compare,
-    actuals.actuals,
-    alerts.alerts,
+trivet.add_section("A project", init.init, check.check, up.up, up.status)
+trivet.add_section("On a schedule", batch.score, batch.backfill, batch.schedule, history.runs)
+trivet.add_section("Behind an endpoint", service.serve)
+trivet.add_section(
+    "On a stream", stream.consume, events.lag, stream.dead, events.events, stream.asyncapi
+)
+trivet.add_section("Models", model.model, compare.compare)
+trivet.add_section(
+    "What came of it",
     dashboard.dashboard,
     dashboard.report,
-    history.runs,
     history.rejects,
-    history.results,
-    completion.completion,
-):
-    trivet.add_command(_command)
+    actuals.actuals,
+    alerts.alerts,
+)
+trivet.add_section("Actions", actions.act, actions.actions)
+trivet.add_section("Care", history.results, completion.completion)
 
 
 def main() -> None:

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
 
 
 class HintingGroup(click.Group):
-    """A group of commands that says which one may have been meant."""
+    """A group of commands that tells them in sections, and says which one may have been meant."""
 
     group_class = type
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.sections: dict[str, tuple[click.Command, ...]] = {}
+
+    def add_section(self, title: str, *commands: click.Command) -> None:
+        """Add commands that the help shows together, in this order."""
+        self.sections[title] = commands
+        for command in commands:
+            self.add_command(command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first sentence of each command, whole."""
+        sections = self.sections or {"Commands": tuple(self.commands.values())}
+        width = max(map(len, self.commands))
+        for title, commands in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(f"{c.name:<{width}}", c.get_short_help_str(200)) for c in commands]
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

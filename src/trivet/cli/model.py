@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,8 @@ def show(context: click.Context, uri: str, as_json: bool) -> None:
         if name in project.models:
             version = uri.partition("@")[2] or None
             uri = wiring.source_of(project.models[name], version).asked
+        elif re.fullmatch(r"[\w-]+", name) and not (root / name).exists():
+            wiring.pick(project.models, name, "model")
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))  # module:Class lies beside the project file
     manifest = artifacts.describe(uri, root=root)
@@ -188,6 +191,9 @@ def promote(context: click.Context, name: str, version: str) -> None:
     project = wiring.project_of(context)
     settings = project.models[wiring.pick(project.models, name, "model")]
     pointer = pointer_of(name, settings.uri, project.root)
+    if pointer.current() == version:  # as a pipeline that is run again finds it
+        click.echo(f"{name}: version {version} is in use already")
+        return
     changes = _tried(project, settings, pointer.current(), version)
     _tell(name, put_in_use(pointer, version, dt.datetime.now(dt.UTC)), changes)
 

@@ -60,9 +60,9 @@ def create(
         if "stream" in parts:  # the topic that somebody else would have made
             with closing(connect("sqlite:///data/events.db", directory)) as broker:
                 broker.create(sketch.topic)
-        return sketch
     except OSError as error:
         raise SettingsError(f"{directory}: cannot be written: {error}") from error
+    return sketch
 
 
 def _with_own(

@@ -82,7 +82,9 @@ def read(path: Path) -> Given:
         raise
     except ModuleNotFoundError as error:
         if error.name == "onnx":  # the extra brings what runs a graph, not what reads it
-            raise ModelError(f"{path}: reading it needs the package onnx: pip install onnx") from error
+            raise ModelError(
+                f"{path}: reading it needs the package onnx: pip install onnx"
+            ) from error
         extra = {".onnx": "onnx", ".skops": "sklearn"}.get(
             path.suffix, "xgboost" if path.suffix in (".json", ".ubj") else "lightgbm"
         )
