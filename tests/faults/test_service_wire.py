@@ -164,9 +164,12 @@ def watched(service: Service) -> Callable[[], None]:
 
 @pytest.fixture
 def service(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Service]:
-    """A service that waits a second only for what does not come."""
-    short = dt.timedelta(seconds=1)
-    with Service(tmp_path, MODELS, grpc=True, grpc_port=0, timeout=short, keep_alive=short) as one:
+    """A service that does not wait long for what does not come."""
+    waits: dict[str, Any] = {
+        "timeout": dt.timedelta(seconds=3),
+        "keep_alive": dt.timedelta(seconds=1),
+    }
+    with Service(tmp_path, MODELS, grpc=True, grpc_port=0, **waits) as one:
         yield one
     assert "Traceback" not in capfd.readouterr().err
 
@@ -250,11 +253,12 @@ def test_clients_that_stall_or_leave(service: Service) -> None:
         ]
         for sent, after in ((post(many)[:300_000], 0), (post(many), 0), (post(many), 100)) * 5:
             threads.submit(leave, sent, after).result()
-        assert [each.result(PATIENCE) for each in slow] == [[], [408]]
+        head, body = (each.result(PATIENCE) for each in slow)
+    assert head == []
+    assert body in ([408], [])  # it may be gone before its last word is read
     look()
 
 
-LARGE = 100 * MB
 PATHS = {
     "/predict/fare": "application/json",
     "/predict/fare/arrow": "application/vnd.apache.arrow.stream",
@@ -264,13 +268,13 @@ PATHS = {
 }
 
 
-def pour(service: Service, begin: bytes, unit: bytes) -> list[int]:
-    """Send 100 MB, or as much as is taken; return the status that it got, if it could be read."""
+def pour(service: Service, begin: bytes, unit: bytes, size: int) -> list[int]:
+    """Send so much, or as much as is taken; return the status that it got, if it could be read."""
     with socket.create_connection(("127.0.0.1", service.supervisor.port), PATIENCE) as sock:
         got = b""
         try:
             sock.sendall(begin)
-            for _ in range(LARGE // len(unit)):
+            for _ in range(size // len(unit)):
                 sock.sendall(unit)
             got = sock.recv(1000)
         except ConnectionError:
@@ -278,9 +282,10 @@ def pour(service: Service, begin: bytes, unit: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", got)]
 
 
-def test_a_hundred_megabytes(service: Service) -> None:
+@short_or_soak(40, 100)
+def test_a_hundred_megabytes(service: Service, count: int) -> None:
     """Bodies of each protocol, told before and not; heads, trailers and a chunk's extension."""
-    look = watched(service)
+    look, large = watched(service), count * MB
     begun = post(b"", CHUNKED)
     unasked = post(b"", CHUNKED, line=b"POST /nothing HTTP/1.1")
     unit = b"10000\r\n" + b"[" * 0x10000 + b"\r\n"
@@ -294,28 +299,29 @@ def test_a_hundred_megabytes(service: Service) -> None:
         (b"POST /", b"y" * 65536),
     ]
     for begin, more in endless:
-        assert pour(service, begin, more) in ([], [431], [404], [404, 431])
+        assert pour(service, begin, more, large) in ([], [431], [404], [404, 431])
         look()
     for path, kind in PATHS.items():
         line, told = f"POST {path} HTTP/1.1".encode(), f"content-type: {kind}".encode()
-        assert pour(service, post(b"", CHUNKED, told, line=line), unit) in ([], [413])
-        length = b"content-length: %d" % LARGE
-        assert pour(service, post(b"", length, told, line=line), b"[" * 65536) in ([], [413])
+        assert pour(service, post(b"", CHUNKED, told, line=line), unit, large) in ([], [413])
+        length = b"content-length: %d" % large
+        assert pour(service, post(b"", length, told, line=line), b"[" * 65536, large) in ([], [413])
         look()
     with grpc.insecure_channel(f"127.0.0.1:{service.supervisor.grpc_port}") as channel:
         infer: Any = channel.unary_unary(f"/{SERVICE}/ModelInfer")
         with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
-            infer(bytes(LARGE), timeout=PATIENCE)
+            infer(bytes(large), timeout=PATIENCE)
     look()
 
 
-def filled(head: bytes, unit: bytes, tail: bytes) -> bytes:
-    return head + unit * ((30 * MB - len(head) - len(tail)) // len(unit)) + tail
-
-
-def test_bodies_that_would_be_many_times_as_large_in_memory(service: Service) -> None:
-    """All of 30 MB, which is allowed, and each of a million parts and more."""
+@short_or_soak(6, 30)
+def test_bodies_that_would_be_many_times_as_large_in_memory(service: Service, count: int) -> None:
+    """All of a size that is allowed, and each of a million parts and more."""
     look = watched(service)
+
+    def filled(head: bytes, unit: bytes, tail: bytes) -> bytes:
+        return head + unit * ((count * MB - len(head) - len(tail)) // len(unit)) + tail
+
     json, split = "application/json", b'{"dataframe_split":{"columns":["distance"],"data":['
     tensor = b'{"inputs":[{"name":"distance","datatype":"FP64","shape":[1],"data":['
     bodies: list[tuple[str, str, bytes]] = [
@@ -330,7 +336,7 @@ def test_bodies_that_would_be_many_times_as_large_in_memory(service: Service) ->
         ("/invocations?model=fare", json, filled(b'{"inputs":[', b"[],", b"[]]}")),
         ("/invocations?model=fare", "text/csv", filled(b"distance\n", b"1\n", b"")),
         ("/invocations?model=fare", "text/csv", filled(b"", b",", b"")),
-        ("/predict/fare/arrow", "application/vnd.apache.arrow.stream", bytes(30 * MB)),
+        ("/predict/fare/arrow", "application/vnd.apache.arrow.stream", bytes(count * MB)),
     ]
     with service.client() as client:
         for path, kind, body in bodies:
@@ -340,7 +346,7 @@ def test_bodies_that_would_be_many_times_as_large_in_memory(service: Service) ->
             look()
     request = MESSAGES["ModelInferRequest"]
     text = {"name": "zone", "datatype": "BYTES"}
-    entries = 3_000_000
+    entries = 100_000 * count
     messages = [
         request(model_name="fare").SerializeToString() + b"\x2a\x00" * entries,
         request(
