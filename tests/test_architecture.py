@@ -182,6 +182,7 @@ LAYERS: list[dict[str, set[str]]] = [
         },
         "init": {
             "artifacts",
+            "brokers",
             "databases",
             "errors",
             "formats",

@@ -19,6 +19,7 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import trivet
+from support.toy import Toy
 from trivet.artifacts import locate, require, set_current, versions
 from trivet.contract import Model
 from trivet.errors import (
@@ -663,7 +664,16 @@ def test_schemas_that_nobody_tells_are_asked_for(store: Path) -> None:
 def test_columns_that_the_model_does_not_know_are_left_out(scaler: Any, store: Path) -> None:
     sample = {"key": [1, 2], "x": [0, 1]}
     place = trivet.save(scaler(), store, name="m", version="1", sample=sample)
-    assert Manifest.read(place).inputs == Schema([Field(name="x", type="int64")])
+    assert Manifest.read(place).inputs == scaler.inputs
+
+
+def test_what_a_class_says_of_its_inputs_no_sample_tells_better(store: Path) -> None:
+    """Not its ranges nor its values get lost because a sample came along."""
+    sample = {"a": [1.0, 2.0], "n": [1, 2], "city": ["nice", "lyon"]}
+    place = trivet.save(Toy(), store, name="m", version="1", sample=sample)
+    assert Manifest.read(place).inputs == Toy.inputs
+    with pytest.raises(SchemaError, match="sample, row 1, a: -2"):
+        trivet.save(Toy(), store, name="m", version="2", sample=sample | {"a": [1.0, -2.0]})
 
 
 def test_without_a_sample_the_model_is_measured_on_rows_made_up(scaler: Any, store: Path) -> None:

@@ -216,7 +216,7 @@ def bounded(draw: st.DrawFn) -> Field:
     return Field(name="a", type=kind, nullable=draw(st.booleans()), **parts)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(bounded())
 def test_rows_made_up_are_rows_that_the_schema_allows(field: Field) -> None:
     schema = Schema([field])

@@ -238,7 +238,7 @@ def test_metadata_that_differs_from_call_to_call_does_no_harm() -> None:
 FATES = ("good", "undecoded", "null", "range", "duplicate", "raises", "no answer", "nan", "twice")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(FATES), max_size=40))
 def test_every_row_meets_its_fate(fates: list[str]) -> None:
     """Validation rejects, the model raises and answers what is of no use, all in one batch."""

@@ -345,6 +345,30 @@ def test_everything_is_found_at_once(tmp_path: Path) -> None:
     assert any("unknown key 'qeury' (did you mean 'query'?)" in line for line in found)
 
 
+def test_what_refers_to_a_section_with_a_mistake_is_none(tmp_path: Path) -> None:
+    """One mistake, one finding: the section is there, though it cannot be read."""
+    found = findings(
+        tmp_path,
+        """
+        [models.m]
+        uri = "m"
+        [batch.b]
+        model = "m"
+        source = "sqlite:///s.db"
+        query = "SELECT 1 AS id"
+        key = ["id"]
+        shedule = "@daily"
+        [alerts.b]
+        rejects = 0.5
+        [actuals.b]
+        source = "sqlite:///s.db"
+        query = "SELECT 1 AS id, 2 AS v"
+        value = "v"
+        """,
+    )
+    assert [line.partition(": ")[0] for line in found] == ["[batch.b]"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -468,7 +492,7 @@ documents = near_misses | st.dictionaries(
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(documents)
 @example({"batch": {"b": SMALLEST | {"schedule": "٣ * * * *"}}})
@@ -492,7 +516,7 @@ def found_in(folder: Path) -> tuple[str, ...]:
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace"))

@@ -127,7 +127,7 @@ def by_row(found: pa.RecordBatch) -> dict[int, set[tuple[str, str]]]:
     return rows
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(decoded_rows())
 def test_validate_finds_what_a_look_at_each_row_finds(case: tuple[Schema, Decoded]) -> None:
     schema, decoded = case
@@ -291,7 +291,7 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b) and type(a) is type(b)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(SOURCES)), st.sampled_from(sorted(TYPES)), st.booleans(), st.data())
 def test_conform_changes_no_value(
     name: str, target: str, dictionary: bool, data: st.DataObject

@@ -63,6 +63,13 @@ class Tally:
         p50, p99 = (round(1000 * self.at(share), 1) for share in (0.5, 0.99))
         return {**told, "p50_ms": p50, "p99_ms": p99}
 
+    def __str__(self) -> str:
+        return (
+            f"{self.requested:,} rides, {self.ended:,} ended, {self.fallbacks:,} with a fallback, "
+            f"{self.retries:,} requests repeated, {self.lost:,} given up\n"
+            f"answered in {1000 * self.at(0.5):.0f} ms (p50), {1000 * self.at(0.99):.0f} ms (p99)"
+        )
+
 
 class Fleet:
     """Requests and ends rides.
@@ -201,16 +208,8 @@ async def main() -> int:
     async with session(chosen.token.read_text(encoding="ascii").strip()) as client:
         fleet = Fleet(client, chosen.backend, chosen.prefix)
         await drive(fleet, trips_of(rides, chosen.rides), chosen.speed, chosen.rate)
-    tally = fleet.tally
-    if chosen.json:
-        print(json.dumps(tally.told()))
-    else:
-        print(
-            f"{tally.requested:,} rides, {tally.ended:,} ended, {tally.fallbacks:,} with a "
-            f"fallback, {tally.retries:,} requests repeated, {tally.lost:,} given up; "
-            f"answered in {1000 * tally.at(0.5):.0f} ms (p50), {1000 * tally.at(0.99):.0f} ms (p99)"
-        )
-    return 1 if tally.lost else 0
+    print(json.dumps(fleet.tally.told()) if chosen.json else fleet.tally)
+    return 1 if fleet.tally.lost else 0
 
 
 if __name__ == "__main__":

@@ -16,15 +16,16 @@ import json
 import threading
 import time
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from fleet import TOKEN, Fleet, drive, session, trips_of
+from fleet import TOKEN, Fleet, Tally, drive, session, trips_of
 from rides import between, month, read
 
 from trivet import brokers, databases
 from trivet.brokers.base import Broker
-from trivet.errors import BrokerError
+from trivet.errors import BrokerError, TransientError
 from trivet.settings import Project, load_project
 
 HERE = Path(__file__).parent
@@ -52,42 +53,47 @@ class Outcome:
     """What came of a load.
 
     Attributes:
-        rides: Rides that were acknowledged.
-        ended: Of these, those whose end was acknowledged.
-        lost: Requests given up.
-        retries: Requests that had to be repeated.
-        fallbacks: First estimates that were not the models'.
-        p50_ms: The median time of an answer.
-        p99_ms: The time that one answer in a hundred took longer than.
+        tally: What the fleet counted.
         seconds: How long the load took.
         behind: By consumer, the most events that it was ever behind.
         predictions: By view, rows and rides in the results.
     """
 
-    rides: int
-    ended: int
-    lost: int
-    retries: int
-    fallbacks: int
-    p50_ms: float
-    p99_ms: float
+    tally: Tally
     seconds: float
     behind: dict[str, int]
-    predictions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    predictions: dict[str, tuple[int, int]] = field(
+        default_factory=lambda: dict.fromkeys(VIEWS, (0, 0))
+    )
 
     @property
     def counts(self) -> bool:
         """Whether each ride has each prediction once; a fallback may have been predicted too."""
-        asked = self.rides - self.fallbacks
+        rides, asked = self.tally.requested, self.tally.requested - self.tally.fallbacks
         logged = (self.predictions[view] for view in SERVICE)
         return self.streams_count and all(
-            rows == rides and asked <= rows <= self.rides for rows, rides in logged
+            rows == predicted and asked <= rows <= rides for rows, predicted in logged
         )
 
     @property
     def streams_count(self) -> bool:
         """Whether each ride has each prediction of the streams once."""
-        return all(self.predictions[view] == (self.rides, self.rides) for view in STREAMS)
+        rides = self.tally.requested
+        return all(self.predictions[view] == (rides, rides) for view in STREAMS)
+
+    def told(self) -> dict[str, Any]:
+        """Return the figures."""
+        more = {name: value for name, value in vars(self).items() if name != "tally"}
+        return self.tally.told() | more
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.tally}, in {self.seconds:.0f} s",
+            "most events behind: " + ", ".join(f"{k} {v:,}" for k, v in self.behind.items()),
+        ]
+        for view, (rows, rides) in self.predictions.items():
+            lines.append(f"{view:<22}{rows:>9,} predictions of {rides:,} rides")
+        return "\n".join(lines)
 
 
 class Watch:
@@ -131,46 +137,29 @@ async def load(
             fleet = Fleet(client, backend, prefix)
             await drive(fleet, trips_of(trips, round(rate * seconds)), 0.0, rate)
     took = time.monotonic() - began
-    tally = fleet.tally
-    outcome = Outcome(
-        tally.requested,
-        tally.ended,
-        tally.lost,
-        tally.retries,
-        tally.fallbacks,
-        round(1000 * tally.at(0.5), 1),
-        round(1000 * tally.at(0.99), 1),
-        round(took, 1),
-        watch.behind,
-    )
+    outcome = Outcome(fleet.tally, round(took, 1), watch.behind)
+    await count(outcome, project, prefix)
+    return outcome
+
+
+async def count(outcome: Outcome, project: Project, prefix: str) -> None:
+    """Count the predictions until each is there, or it has taken too long."""
     deadline = time.monotonic() + PATIENCE
+    while not outcome.counts and time.monotonic() < deadline:
+        with suppress(TransientError):  # it may be away for a while
+            outcome.predictions = _counted(project, prefix)
+        if outcome.streams_count:  # only the service's log is late, or was killed
+            deadline = min(deadline, time.monotonic() + LOG_PATIENCE)
+        await asyncio.sleep(0.5)
+
+
+def _counted(project: Project, prefix: str) -> dict[str, tuple[int, int]]:
+    found = {}
     with closing(databases.connect(project.results.url, root=project.file.parent)) as results:
-        while True:
-            outcome.predictions = {view: _count(results, view, prefix) for view in VIEWS}
-            if outcome.counts or time.monotonic() > deadline:
-                return outcome
-            if outcome.streams_count:  # only the service's log is late, or was killed
-                deadline = min(deadline, time.monotonic() + LOG_PATIENCE)
-            await asyncio.sleep(0.5)
-
-
-def _count(results: databases.Connection, view: str, prefix: str) -> tuple[int, int]:
-    found = results.rows(COUNT.format(view=view), some=f"{prefix}-%").to_pylist()[0]
-    return found["n"], found["rides"]
-
-
-def told(outcome: Outcome) -> str:
-    """Return what came of it, for people."""
-    lines = [
-        f"{outcome.rides:,} rides in {outcome.seconds:.0f} s, {outcome.ended:,} ended, "
-        f"{outcome.fallbacks:,} with a fallback, {outcome.retries:,} requests repeated, "
-        f"{outcome.lost:,} given up",
-        f"answered in {outcome.p50_ms:.0f} ms (p50), {outcome.p99_ms:.0f} ms (p99)",
-        "most events behind: " + ", ".join(f"{k} {v:,}" for k, v in outcome.behind.items()),
-    ]
-    for view, (rows, rides) in outcome.predictions.items():
-        lines.append(f"{view:<22}{rows:>9,} predictions of {rides:,} rides")
-    return "\n".join(lines)
+        for view in VIEWS:
+            row = results.rows(COUNT.format(view=view), some=f"{prefix}-%").to_pylist()[0]
+            found[view] = row["n"], row["rides"]
+    return found
 
 
 def main() -> int:
@@ -193,8 +182,8 @@ def main() -> int:
             chosen.prefix,
         )
     )
-    print(json.dumps(asdict(outcome)) if chosen.json else told(outcome))
-    whole = outcome.rides == outcome.ended == round(chosen.rate * chosen.seconds)
+    print(json.dumps(outcome.told()) if chosen.json else outcome)
+    whole = outcome.tally.requested == outcome.tally.ended == round(chosen.rate * chosen.seconds)
     return 0 if whole and outcome.counts else 1
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_CURRENT = "current"
+CURRENT = "current"
 _MINOR_BREAKS = frozenset({"scikit-learn"})
 
 
@@ -105,7 +105,8 @@ def save(
         directory: The store, such as ``models``.
         name: The model's name.
         version: Its version; each is written once.
-        inputs: The input schema; by default read off the model or inferred from the sample.
+        inputs: The input schema; by default that of a Python class, else inferred from the sample
+            or read off the model.
         outputs: The output schema; by default read off the model.
         sample: Rows as the model gets them (a pandas or Polars frame, an Arrow table, a dict of
             columns): gives the example, the reference bins and, with `target`, the metrics.
@@ -128,7 +129,7 @@ def save(
             raise ModelError(
                 f"model {what} {text!r}: write a text of letters, digits, '.', '_' and '-'"
             )
-    if version.casefold() == _CURRENT:
+    if version.casefold() == CURRENT:
         raise ModelError(f"model version {version!r} is the pointer's name; choose another version")
     if target is not None and sample is None:
         raise ModelError("a target without its rows measures nothing; pass sample= as well")
@@ -139,6 +140,8 @@ def save(
     format_name, module = formats.of(model)
     rows = None if sample is None else as_batch(sample)
     told = module.signature(model)
+    if inputs is None and told.is_contract:
+        inputs = told.inputs
     taken, given = settle((told.inputs, told.outputs), inputs, outputs, rows, name)
     spec = formats.Spec(taken, Schema([*given, *reasons(contributions)]))
     with _drafted(place) as draft:
@@ -159,7 +162,7 @@ def save(
         manifest = learn(LoadedModel(manifest, predictor), manifest, rows, target)
         manifest = replace(manifest, metrics={**manifest.metrics, **(metrics or {})})
         (draft / FILE_NAME).write_text(manifest.to_toml(), encoding="utf-8")
-    if not (home / _CURRENT).exists():
+    if not (home / CURRENT).exists():
         set_current(home, version)
     return place
 
@@ -257,7 +260,7 @@ def locate(uri: str, root: str | os.PathLike[str] = ".") -> Path | None:
     if not base.is_dir():
         raise ModelNotFound(f"no model at {base}; train one, or correct the uri {uri!r}")
     if not at:
-        pointer = base / _CURRENT
+        pointer = base / CURRENT
         if not pointer.exists():
             have = _saved(base)
             raise ModelNotFound(
@@ -290,7 +293,7 @@ def set_current(home: Path, version: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(draft).chmod(0o644)
-        Path(draft).replace(home / _CURRENT)
+        Path(draft).replace(home / CURRENT)
     finally:
         Path(draft).unlink(missing_ok=True)
 
@@ -370,17 +373,17 @@ def describe(uri: str, *, root: str | os.PathLike[str] = ".") -> Manifest:
     return of_mlflow(directory, directory.name, "0")
 
 
-def require(uri: str, root: Path) -> None:
-    """Say that a uri leads somewhere, without loading what is there.
+def require(uri: str, root: Path) -> Manifest | None:
+    """Say that a uri leads somewhere without loading what is there; return its manifest if any.
 
     Raises:
         ModelNotFound: It leads nowhere.
         InvalidModel: What is there has a manifest that cannot be read.
     """
-    if not uri.startswith("models:/"):
-        directory = locate(uri, root)
-        if directory is not None and (directory / FILE_NAME).exists():
-            Manifest.read(directory)
+    directory = None if uri.startswith("models:/") else locate(uri, root)
+    if directory is not None and (directory / FILE_NAME).exists():
+        return Manifest.read(directory)
+    return None
 
 
 __all__ = [

@@ -27,6 +27,7 @@
     ├── BrokerError
     │   ├── UnsupportedBroker    no broker is known for that scheme
     │   ├── BrokerUnavailable    it cannot be reached: worth a retry
+    │   ├── NotAuthorized        the account may not do that there
     │   ├── TopicNotFound        no such topic
     │   ├── EventTooLarge        the broker takes no event of that size
     │   ├── BufferFull           more events wait to be sent than may
@@ -157,6 +158,10 @@ class UnsupportedBroker(BrokerError):
 
 class BrokerUnavailable(BrokerError):
     """The broker cannot be reached: the same call may succeed later."""
+
+
+class NotAuthorized(BrokerError):
+    """The broker knows the account, which may not do that: a right is to be granted."""
 
 
 class TopicNotFound(BrokerError):

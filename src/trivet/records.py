@@ -120,7 +120,7 @@ class RecordReader:
         if self._moments:
             values = self._in_utc(values)
         rest = iter(members[width:])
-        beside = [next(rest) if own is None else values[own] for own in self._own]
+        beside = tuple([next(rest) if own is None else values[own] for own in self._own])
         return Record(values, beside)
 
     def together(self, rows: Sequence[msgspec.Struct]) -> tuple[pa.RecordBatch, Columns] | None:
@@ -164,7 +164,7 @@ class RecordReader:
             values.append(value)
             if problem is not None:
                 problems.append(problem)
-        beside = [found.get(name) for name in self._beside]
+        beside = tuple([found.get(name) for name in self._beside])
         return Record(values, beside, tuple(problems))
 
     def columns(self, records: Sequence[Record]) -> Decoded:

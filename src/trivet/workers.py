@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -177,6 +177,7 @@ class Workers:
             daemon=True,
         )
         # Ctrl-C goes to all processes of a terminal; what to make of it is the parent's to say.
+        resource_tracker.ensure_running()  # it would take the block away when it starts
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()

@@ -16,13 +16,16 @@ from support.deployments import day
 from support.offers import Kills, Place, Processes, events, filled, kill_at_random, topic
 
 BROKER = "sqlite:///events.db"
-short_or_soak = pytest.mark.parametrize(
-    ("offers", "kills"),
-    [
-        pytest.param(120, 5, id="short"),
-        pytest.param(10_000, 100, id="soak", marks=pytest.mark.soak),
-    ],
-)
+
+
+def short_or_soak(kind: str) -> pytest.MarkDecorator:
+    """Run a test with few kills on one kind of database, and in the soak with many on each."""
+    places = [pytest.param(kind, 120, 5, id=f"{kind}-short")]
+    for each in ("sqlite", "postgresql"):
+        places.append(pytest.param(each, 10_000, 100, id=f"{each}-soak", marks=pytest.mark.soak))
+    return pytest.mark.parametrize(
+        ("results_url", "offers", "kills"), places, indirect=["results_url"]
+    )
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def check(campaign: Campaign, outcome: Outcome, offers: int) -> None:
     assert len(outcome.keys) == offers
 
 
-@short_or_soak
+@short_or_soak("postgresql")
 def test_by_webhook(campaign: Campaign, processes: Processes, offers: int, kills: int) -> None:
     with Receiver() as receiver:
         place = prepared(campaign, offers, deliver=receiver.url, allow_private=True)
@@ -88,7 +91,7 @@ def test_by_webhook(campaign: Campaign, processes: Processes, offers: int, kills
     check(campaign, outcome, offers)
 
 
-@short_or_soak
+@short_or_soak("sqlite")
 def test_by_mail(campaign: Campaign, processes: Processes, offers: int, kills: int) -> None:
     with MailServer() as server:
         place = prepared(
@@ -105,7 +108,7 @@ def test_by_mail(campaign: Campaign, processes: Processes, offers: int, kills: i
     assert max(outcome.keys.values()) <= 1 + seen.killed
 
 
-@short_or_soak
+@short_or_soak("postgresql")
 def test_by_topic(campaign: Campaign, processes: Processes, offers: int, kills: int) -> None:
     with ExitStack() as opened:
         opened.enter_context(topic(BROKER, campaign.root))
@@ -121,7 +124,7 @@ def test_by_topic(campaign: Campaign, processes: Processes, offers: int, kills: 
     check(campaign, outcome, offers)
 
 
-@short_or_soak
+@short_or_soak("sqlite")
 def test_by_file(campaign: Campaign, processes: Processes, offers: int, kills: int) -> None:
     place = prepared(campaign, offers)
     seen = kill_at_random(processes, place, kills, random.Random(4), longest(offers))

@@ -237,3 +237,54 @@ def test_a_file_of_a_newer_layout_is_left_alone(url: str) -> None:
     db.close()
     with pytest.raises(BrokerError, match="upgrade Trivet"):
         connect(url)
+
+
+def test_who_uses_a_topic_is_told_that_it_was_deleted(url: str) -> None:
+    broker = connect(url + "?partitions=0")
+    broker.create("t")
+    fill(broker, "t", [b"old"] * 3)
+    member = broker.member("t", "g", Remembers())
+    appender = broker.appender()
+    appender.append("t", None, b"old")
+    assert appender.flush(10) == 0
+    take(member, 4)
+    broker.delete("t")
+    broker.create("other")
+    with pytest.raises(TopicNotFound, match="'t'"):
+        member.poll(1, 0)
+    appender.append("t", None, b"lost")
+    with pytest.raises(BrokerError, match=r"given up: .* the topic was deleted"):
+        appender.flush(10)
+    with pytest.raises(TopicNotFound, match="'t'"):
+        appender.append("t", None, b"refused")
+    assert broker.bounds("other") == {0: (0, 0)}
+    broker.create("t", 2)
+    appender.append("t", None, b"new")
+    assert appender.flush(10) == 0
+    assert values_of(take(member, 1)) == [b"new"]
+    assert sorted(broker.topics().items()) == [("other", 1), ("t", 2)]
+    for each in (appender, member, broker):
+        each.close()
+
+
+def test_a_member_goes_on_when_its_group_was_deleted(
+    url: str, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    broker = connect(url + "?lease=1ms")
+    broker.create("t", 2)
+    listener = Remembers()
+    member = broker.member("t", "g", listener)
+    settle({member: listener}, 2)
+
+    def is_deleted() -> bool:
+        try:
+            broker.delete_group("g")
+        except BrokerError:  # while its lease lasts
+            return False
+        return True
+
+    until(is_deleted)
+    until(lambda: not member.poll(1, 0) and len(listener.told) > 2)
+    assert [what for what, _ in listener.told] == ["assigned", "lost", "assigned"]
+    member.close()
+    broker.close()

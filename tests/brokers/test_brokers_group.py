@@ -47,6 +47,23 @@ def test_a_group_goes_on_where_it_committed(place: Place, broker: Broker) -> Non
     second.close()
 
 
+def test_a_deleted_group_begins_anew(place: Place, broker: Broker) -> None:
+    topic, group = place.new_topic(), place.new_name("group")
+    fill(broker, topic, [b"%d" % n for n in range(3)])
+    member = broker.member(topic, group, Remembers())
+    take(member, 3)
+    member.commit({0: 2})
+    with pytest.raises(BrokerError, match=f"'{group}' has members"):
+        broker.delete_group(group)
+    member.close()
+    broker.delete_group(group)
+    assert [lag.committed for lag in broker.lag(topic, group)] == [None]
+    broker.delete_group(group)
+    again = broker.member(topic, group, Remembers())
+    assert values_of(take(again, 3)) == [b"0", b"1", b"2"]
+    again.close()
+
+
 def test_a_group_that_committed_nothing_is_behind_by_all(place: Place, broker: Broker) -> None:
     topic = place.new_topic(2)
     fill(broker, topic, [b"v"] * 5)

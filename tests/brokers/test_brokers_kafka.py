@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from support.events import Remembers, everything, fill, flush, take, values_of
-from support.kafka import USER, KafkaServer
+from support.kafka import GUEST, PASSWORD, KafkaServer
 from trivet.brokers import connect
-from trivet.errors import BrokerError, BrokerUnavailable, MissingExtra
-
-PASSWORD = "s3cret-Pa%24s"
-
-
-def secure(kafka: KafkaServer, password: str = PASSWORD, **more: str) -> str:
-    """Return the url of the listener that asks for a login, over TLS."""
-    asked = {
-        "security.protocol": "SASL_SSL",
-        "ssl.ca.location": str(kafka.authority),
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": USER,
-        "sasl.password": password,
-    } | {name.replace("_", "."): value for name, value in more.items()}
-    told = "&".join(f"{name}={value}" for name, value in asked.items() if value)
-    return f"kafka://{kafka.secure_address}?{told}"
+from trivet.errors import BrokerError, BrokerUnavailable, MissingExtra, NotAuthorized
 
 
 def test_settings_of_tls_and_a_login_are_passed_on(kafka: KafkaServer) -> None:
-    broker = connect(secure(kafka))
+    broker = connect(kafka.secure_url())
     topic = kafka.new_name()
     broker.create(topic)
     fill(broker, topic, [b"v"])
@@ -42,21 +29,41 @@ def test_settings_of_tls_and_a_login_are_passed_on(kafka: KafkaServer) -> None:
 
 
 def test_a_wrong_password_is_told_and_not_printed(kafka: KafkaServer) -> None:
-    broker = connect(secure(kafka, "wrong-secret"))
+    broker = connect(kafka.secure_url(password="wrong-secret"))
     with pytest.raises(BrokerError, match="uthentication") as told:
         broker.topics()
     assert not isinstance(told.value, BrokerUnavailable)
     assert "wrong-secret" not in str(told.value)
 
 
+def test_what_an_account_may_not_do_is_told(kafka: KafkaServer) -> None:
+    topic = kafka.new_name()
+    owner, guest = connect(kafka.url), connect(kafka.secure_url(GUEST))
+    owner.create(topic)
+    for act in (
+        lambda: guest.create(kafka.new_name()),
+        lambda: guest.delete(topic),
+        lambda: guest.delete_group("group"),
+        lambda: guest.lag(topic, "group"),
+        lambda: guest.member(topic, "group", Remembers()),
+        lambda: guest.appender(transaction="transaction"),
+    ):
+        with pytest.raises(NotAuthorized, match="authorization failed"):
+            act()
+    assert topic in owner.topics()
+    owner.close()
+    guest.close()
+
+
 def test_a_broker_that_nobody_vouches_for_is_not_trusted(
     kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trivet.brokers.kafka._CALL_SECONDS", 5.0)
-    broker = connect(secure(kafka, ssl_ca_location=""))
+    broker = connect(kafka.secure_url(ssl_ca_location=""))
     with pytest.raises(BrokerError, match="certificate verify failed") as told:
         broker.topics()
     assert PASSWORD not in str(told.value)
+    assert quote(PASSWORD) not in str(told.value)
     broker.close()
 
 
@@ -64,7 +71,7 @@ def test_a_certificate_of_another_host_is_not_trusted(
     kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trivet.brokers.kafka._CALL_SECONDS", 5.0)
-    broker = connect(secure(kafka).replace("127.0.0.1", "localhost"))
+    broker = connect(kafka.secure_url().replace("127.0.0.1", "localhost"))
     with pytest.raises(BrokerError, match="certificate"):
         broker.topics()
     broker.close()
@@ -146,6 +153,43 @@ def test_a_broker_that_dies_and_comes_back_costs_nothing(
     ) == [b"1", b"2", b"3"]
     appender.close()
     member.close()
+    broker.close()
+
+
+def test_how_far_groups_are_behind_is_told_again_after_a_restart(
+    own_kafka: KafkaServer,
+    until: Callable[[Callable[[], bool]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trivet.brokers.kafka._CALL_SECONDS", 0.3)  # some give up waiting
+    broker = connect(own_kafka.url)
+    broker.create("topic", 4)
+    over, answers, refused = threading.Event(), list[int](), list[BrokerError]()
+
+    def look(group: str) -> None:
+        while not over.is_set():
+            try:
+                answers.append(sum(lag.events for lag in broker.lag("topic", group)))
+            except BrokerUnavailable:
+                continue
+            except BrokerError as error:
+                refused.append(error)
+
+    def answer_on() -> None:
+        enough = len(answers) + 20
+        until(lambda: len(answers) >= enough)
+
+    watchers = [threading.Thread(target=look, args=(f"group {n}",)) for n in range(3)]
+    for watcher in watchers:
+        watcher.start()
+    answer_on()
+    own_kafka.restart()
+    answer_on()
+    over.set()
+    for watcher in watchers:
+        watcher.join()
+    assert not refused
+    assert set(answers) == {0}
     broker.close()
 
 

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.events import SECONDS, Event, Place, everything, fill, flush, rows, send
+from support.events import (
+    SECONDS,
+    Event,
+    Place,
+    close_senders,
+    everything,
+    fill,
+    flush,
+    rows,
+    send,
+)
 from trivet.brokers.base import Appender, Broker
 from trivet.errors import (
     BrokerError,
@@ -174,6 +184,22 @@ def test_topics_are_listed_and_made_once(place: Place, broker: Broker) -> None:
     broker.create(topic, 8)
     assert broker.topics()[topic] == 3
     assert set(broker.bounds(topic)) == {0, 1, 2}
+
+
+def test_a_deleted_topic_is_gone_and_may_be_made_anew(place: Place, broker: Broker) -> None:
+    topic, other = place.new_topic(2), place.new_topic()
+    for each in (topic, other):
+        fill(broker, each, [b"old"] * 5)
+    close_senders()
+    broker.delete(topic)
+    assert topic not in broker.topics()
+    assert broker.topics()[other] == 1
+    broker.delete(topic)
+    broker.create(topic)
+    assert broker.bounds(topic) == {0: (0, 0)}
+    fill(broker, topic, [b"new"])
+    assert [value for _, value, _ in everything(broker, topic)[0]] == [b"new"]
+    assert len(everything(broker, other)[0]) == 5
 
 
 @pytest.mark.parametrize("name", ["", "no spaces", ".", "a" * 250, "é"])

@@ -169,7 +169,7 @@ def test_random_schemas_and_rows_through_a_stream(
     def a_stream(case: tuple[EchoAny, pa.RecordBatch]) -> None:
         model, rows = case
         root = tmp_path_factory.mktemp("check")
-        place = stream.Place("events to sqlite", f"sqlite:///{root / 'r.db'}")
+        place = stream.Place("", f"sqlite:///{root / 'e.db'}", f"sqlite:///{root / 'r.db'}")
         deployment = StreamSettings(
             name="echoed", model="echo", topic="a", key=("row",), format=form
         )

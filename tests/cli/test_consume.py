@@ -66,11 +66,12 @@ class Shop:
             assert appender.flush(30) == 0
             appender.close()
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, process_group: int | None = None) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "trivet", "--file", str(self.root), *arguments],
             stderr=subprocess.PIPE,
             text=True,
+            process_group=process_group,
         )
 
     def invoke(self, *arguments: str) -> Any:
@@ -97,6 +98,18 @@ def shop(tmp_path: Path) -> Shop:
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
     return {"ride": number, "a": float(number), "n": 0, "city": "nice"} | changes
+
+
+def test_ctrl_c_is_the_parents_to_hear(shop: Shop, until: Until) -> None:
+    """A terminal sends it to every process of the command."""
+    shop.publish(row(1))
+    with shop.start("consume", "scores", process_group=0) as process:
+        until(lambda: len(shop.scores()) == 1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 0
+    assert "KeyboardInterrupt" not in said
+    assert "into the view scores" in said
 
 
 def test_consume_replaces_what_dies_and_ends_politely(shop: Shop, until: Until) -> None:

@@ -18,9 +18,14 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
+import trivet
+from support.toy import Toy
 from support.up_process import Up, free_ports, here, run
+from trivet.cli import beforehand
 from trivet.cli import trivet as command
 from trivet.cli import up as shown
+from trivet.errors import MissingExtra
+from trivet.formats import sklearn
 from trivet.up.board import State, Status, claimed
 
 Until = Callable[[Callable[[], bool]], None]
@@ -141,6 +146,43 @@ def test_what_is_wrong_is_found_before_anything_starts(tmp_path: Path) -> None:
     first, second = str(result.exception).splitlines()
     assert "[up.web] command: there is no program 'no-such-program'; install it" in first
     assert f"[up.web] ready: 127.0.0.1:{port} cannot be bound" in second
+
+
+def test_libraries_and_models_that_are_lacking_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for extra in ("service", "kafka"):
+        monkeypatch.setitem(beforehand.MODULES, extra, ("no_such_module",))
+    [port] = free_ports(1)
+    text = PROJECT.format(port=port, pages=port).partition("[dashboard]")[0]
+    text = text.replace("support.service_toys:Doubling", "models/double")
+    text += '[broker]\nurl = "kafka://localhost"\n[stream.s]\nmodel = "double"\ntopic = "t"\n'
+    result = invoke(tmp_path, text + 'key = ["ride"]\n', "up")
+    first, second, third = str(result.exception).splitlines()
+    assert "[service]: the service needs a library" in first
+    assert "pip install 'trivet[service]'" in first
+    assert "[broker] url: a kafka:// broker needs" in second
+    assert "[models.double]: no model at" in third
+    result = invoke(tmp_path, text + 'key = ["ride"]\n', "check")
+    assert isinstance(result.exception, MissingExtra)
+
+
+def test_a_library_of_a_model_that_is_lacking(tmp_path: Path) -> None:
+    """Found in its manifest; one that a command makes first is not looked for."""
+    manifest = tmp_path / "models" / "m" / "1" / "model.toml"
+    text = '[models.m]\nuri = "models/m"\n[stream.s]\nmodel = "m"\ntopic = "t"\nkey = ["ride"]\n'
+    trivet.save(Toy(), tmp_path / "models", name="m", version="1")
+    broken = manifest.read_text().replace('format = "python"', 'format = "sklearn"')
+    manifest.write_text(broken)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sklearn, "LIBRARIES", ("no-such-distribution",))
+        result = invoke(tmp_path, text, "up")
+    assert "pip install 'trivet[sklearn]'" in str(result.exception)
+    made = '[up.make]\ncommand = "true"\nonce = true\n'
+    (tmp_path / "models" / "m" / "current").unlink()
+    result = invoke(tmp_path, made + text, "--log", "text", "up")
+    assert "stream-s cannot start (exit code 2): " in str(result.exception)
+    assert "has no current version; name one" in str(result.exception)
 
 
 def test_a_program_beside_the_project_file(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from support.browser import Visit, launched
 from support.dashboards import NOW, Dash, filled
+from support.once import made_once
 from support.postgres import PostgresServer
 from trivet.dashboard.bundle import bundle
 
@@ -17,7 +18,7 @@ from trivet.dashboard.bundle import bundle
 @pytest.fixture(scope="session")
 def vega(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the charts' script, made once."""
-    return bundle(tmp_path_factory.mktemp("cache"))
+    return bundle(made_once(tmp_path_factory, "vega", bundle))
 
 
 @pytest.fixture(scope="session")

@@ -122,6 +122,18 @@ def test_a_page_follows_a_job_that_writes(empty: Dash, visit: Callable[..., Visi
     assert tab.evaluate("window.notReloaded")
 
 
+def test_a_page_goes_on_showing_what_it_chose(empty: Dash, visit: Callable[..., Visit]) -> None:
+    filled(empty.url, days=3)
+    tab = visit(empty).go("/drift")
+    chosen = tab.input_value("select[name=deployment]")
+    tab.wait_for_selector('[data-live-state="on"]')
+    with (
+        tab.expect_request(lambda asked: asked.url.endswith(f"/drift?deployment={chosen}")),
+        open_results(empty.url) as db,
+    ):
+        score_day(db, 3, 20, np.random.default_rng(1))
+
+
 def test_an_empty_page_fills_by_itself(empty: Dash, visit: Callable[..., Visit]) -> None:
     seen = visit(empty)
     tab = seen.go("/")

@@ -586,6 +586,10 @@ def test_the_tutorial_on_a_world_that_changes_works(tmp_path: Path) -> None:
     made = shutil.ignore_patterns("*.db*", "models", "__pycache__")
     shutil.copytree(ROOT / "examples" / "taxi", folder, ignore=made)
     programs.mkdir()
+    script = folder / "train.py"
+    whole, share = script.read_text(encoding="utf-8"), '"--trees", type=float, default='
+    assert f"{share}1.0" in whole
+    script.write_text(whole.replace(f"{share}1.0", f"{share}0.2"), encoding="utf-8")
     _sandbox(folder, programs).follow(DOCS / "tutorial" / "when-the-world-changes.md")
     with open_results(f"sqlite:///{folder / 'data' / 'results.db'}") as db:
         found = db.rows(

@@ -17,7 +17,7 @@ KILLS_A_STAGE = 8
 """A forced backfill begins anew with each restart: after so many kills it is left alone."""
 
 
-@short_or_soak(12, 200)
+@short_or_soak(8, 200)
 def test_killed_at_random_times(
     new_database: NewDatabase, zygote: Zygote, tmp_path: Path, count: int
 ) -> None:

@@ -26,7 +26,7 @@ def test_two_backfills(
     _rivals(place, place.project.backfill(), tmp_path, count)
 
 
-@short_or_soak(4, 60)
+@short_or_soak(2, 60)
 def test_two_schedulers(
     new_database: NewDatabase, zygote: Zygote, tmp_path: Path, count: int
 ) -> None:

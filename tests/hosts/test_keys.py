@@ -93,7 +93,7 @@ KINDS: list[tuple[list[pa.DataType], st.SearchStrategy[Key]]] = [
 @pytest.mark.parametrize(
     ("types", "values"), [pytest.param(*kind, id="/".join(map(str, kind[0]))) for kind in KINDS]
 )
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tiny=st.booleans(), data=st.data())
 def test_finds_what_a_set_of_all_keys_finds(
     types: list[pa.DataType], values: st.SearchStrategy[Key], tiny: bool, data: st.DataObject

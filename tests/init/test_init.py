@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import trivet
 from support.toy import Toy
 from support.up_process import environment, run
+from trivet.cli import beforehand
 from trivet.cli import init as command_module
 from trivet.cli import trivet as command
 from trivet.errors import ModelError, ModelNotFound, SettingsError
@@ -131,7 +132,8 @@ def broken(folder: Path) -> Path:
 
 
 def test_missing_extras_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_module, "find_spec", lambda _: None)
+    for extra in ("service", "dashboard"):
+        monkeypatch.setitem(beforehand.MODULES, extra, ("no_such_module",))
     told = invoke("init", str(tmp_path / "p"), "--template", "service").output
     assert "pip install 'trivet[service,dashboard]'" in told
 
@@ -226,6 +228,7 @@ def trivet_directory(folder: Path) -> Path:
         (unnamed_skops_file, {"x0", "x1"}, False),
         (mlflow_directory, {"km", "kg"}, False),
         (trivet_directory, {"a", "n", "city"}, True),
+        (lambda folder: trivet_directory(folder).parent, {"a", "n", "city"}, True),
     ],
 )
 def test_a_model_that_is_given(tmp_path: Path, make: Any, names: set[str], trust: bool) -> None:
@@ -299,6 +302,8 @@ def unsafe(folder: Path) -> Path:
         (lambda folder: folder / "none.onnx", ModelNotFound, "there is no"),
         (lambda folder: other(folder, "m.pkl"), ModelError, "reading a pickle runs whatever"),
         (lambda folder: other(folder, "m.h5"), ModelError, "no model that is known"),
+        (lambda folder: other(folder, "m.py"), ModelError, "a class is saved first: trivet.save"),
+        (lambda folder: other(folder, "m.json", b"{}"), ModelError, r"^.*: cannot be read: [^\n]+$"),
         (lambda folder: folder, ModelError, "no model that is known"),
         (lambda folder: other(folder, "m.onnx"), ModelError, "no ONNX model"),
         (lambda folder: other(folder, "m.skops"), ModelError, "skops cannot read it"),

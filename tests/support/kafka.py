@@ -9,6 +9,7 @@ import base64
 import shutil
 import uuid
 from pathlib import Path
+from urllib.parse import quote
 
 import trustme
 from cryptography.hazmat.primitives.serialization import (
@@ -27,6 +28,9 @@ HINT = "no Apache Kafka found: make kafka (it needs Java 17 and Maven)"
 USER, PASSWORD = "trivet", "s3cret-Pa$s"
 """For the listener that asks, over TLS; '$' on purpose: it is percent-encoded in urls."""
 
+GUEST = "guest"
+"""Another user, with the same password: it may do what it is granted only."""
+
 _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
@@ -38,8 +42,11 @@ _SETTINGS = {
     "sasl.enabled.mechanisms": "PLAIN",
     "listener.name.sasl_ssl.plain.sasl.jaas.config": (
         "org.apache.kafka.common.security.plain.PlainLoginModule required "
-        f'username="{USER}" password="{PASSWORD}" user_{USER}="{PASSWORD}";'
+        f'username="{USER}" password="{PASSWORD}" user_{USER}="{PASSWORD}" '
+        f'user_{GUEST}="{PASSWORD}";'
     ),
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": f"User:ANONYMOUS;User:{USER}",
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "2",
     "transaction.state.log.replication.factor": "1",
@@ -95,6 +102,18 @@ class KafkaServer(Server):
     @property
     def url(self) -> str:
         return f"kafka://{self.address}"
+
+    def secure_url(self, user: str = USER, password: str = PASSWORD, **more: str) -> str:
+        """Return the url of the listener that asks for a login; more settings, or others."""
+        asked = {
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": str(self.authority),
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": user,
+            "sasl.password": quote(password),
+        } | {name.replace("_", "."): value for name, value in more.items()}
+        told = "&".join(f"{name}={value}" for name, value in asked.items() if value)
+        return f"kafka://{self.secure_address}?{told}"
 
     def settle(self) -> None:
         self.port, self._secure_port, controller = free_ports(3)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from support.once import made_once
+
 TAXI = Path(__file__).parents[2] / "examples" / "taxi"
 sys.path.insert(0, str(TAXI))
 
@@ -16,4 +18,4 @@ def quick_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a store with all models, each of a few trees."""
     from support.taxi_app import train
 
-    return train(tmp_path_factory.mktemp("store"))
+    return made_once(tmp_path_factory, "store", train) / "models"

@@ -51,6 +51,7 @@ def open_page(company: Company) -> Iterator[Page | None]:
         return
     with launched() as browser:
         page = browser.new_page()
+        page.set_default_timeout(SECONDS)
         page.goto(company.backend)
         expect(page.locator("#link")).to_have_attribute("data-state", "live", timeout=SECONDS)
         yield page
@@ -105,7 +106,11 @@ def chaos(
                         kill(up, name, draw) if name in OWN else others[name]()
                         up.wait_ready()
                 outcome = outcome_of(load)
-                assert (outcome["rides"], outcome["ended"], outcome["lost"]) == (rides, rides, 0)
+                assert (outcome["requested"], outcome["ended"], outcome["lost"]) == (
+                    rides,
+                    rides,
+                    0,
+                )
                 for view in STREAMS:
                     assert outcome["predictions"][view] == [rides, rides], outcome
                 for view in ("service_trip_duration", "service_fare"):
@@ -143,16 +148,18 @@ def test_rides_go_on_for_long(
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [3, 4])
 def test_rides_go_on_while_servers_are_killed(
     tmp_path: Path,
     quick_models: Path,
     patiently: Until,
     own_kafka: KafkaServer,
     own_postgres: Callable[[], PostgresServer],
+    seed: int,
 ) -> None:
     postgres = own_postgres()
     results = postgres.new_database()
     company = Company(tmp_path / "taxi", quick_models, own_kafka.url, results)
     others: dict[str, Callable[[], None]]
     others = {"broker": own_kafka.restart, "results": postgres.restart}
-    chaos(company, patiently, rate=30, seconds=180, turns=2, seed=3, others=others)
+    chaos(company, patiently, rate=30, seconds=180, turns=2, seed=seed, others=others)

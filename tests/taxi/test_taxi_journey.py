@@ -28,6 +28,7 @@ def browser() -> Iterator[Browser]:
 def opened(browser: Browser, company: Company) -> tuple[Page, list[str]]:
     """Open the page as a new user; what the console complains about is gathered."""
     page = browser.new_context().new_page()
+    page.set_default_timeout(SECONDS)
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -82,5 +83,6 @@ def test_a_ride_from_the_request_to_the_dashboard(
             assert value("first_duration", "better_duration") == told
 
         dashboard = browser.new_context().new_page()
+        dashboard.set_default_timeout(SECONDS)
         dashboard.goto(f"{company.dashboard}/deployments/tip")
         expect(dashboard.get_by_text(ride_id).first).to_be_visible(timeout=SECONDS)

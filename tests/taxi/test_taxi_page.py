@@ -95,8 +95,9 @@ def accessible(page: Page, when: str) -> None:
     assert wide <= 0, f"{when}: {wide} pixels too wide"
 
 
-@pytest.mark.parametrize("look", [DESK, PHONE], ids=["desk", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("look", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["desk-light", "phone-dark"]
+)
 def test_every_state_is_accessible_and_fits(
     company: Company, visit: Visit, look: dict[str, Any], scheme: str
 ) -> None:

@@ -112,10 +112,15 @@ def test_one_that_was_healthy_dies_for_the_first_time_again(
 def test_one_that_cannot_start_ends_all(start: Start, until: Until) -> None:
     running = start(sleeper("b"), sh("a", "echo no such file; exit 2", after=("b",)))
     until(lambda: running.over)
-    assert str(running.failed) == (
-        "a cannot start (exit code 2): its last lines say why; correct that and start again"
-    )
+    assert str(running.failed) == "a cannot start (exit code 2): no such file"
     assert ("a", "no such file") in running.lines
+
+
+def test_why_it_cannot_start_is_what_its_log_calls_an_error(start: Start, until: Until) -> None:
+    lines = ('{"level":"error","message":"no model"}', '{"level":"info","message":"bye"}')
+    running = start(sh("a", f"echo '{lines[0]}'; echo '{lines[1]}'; exit 2"))
+    until(lambda: running.over)
+    assert str(running.failed) == "a cannot start (exit code 2): no model"
 
 
 def test_one_that_once_started_does_not(start: Start, until: Until) -> None:

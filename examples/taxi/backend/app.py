@@ -24,7 +24,7 @@ from backend.live import Live, TooMany
 from backend.page import Page
 from backend.rides import End, Ended, Refused, Request, Ride, new_id, text_of
 from backend.sessions import COOKIE, FLEET, Sessions
-from backend.storage import Database, end_of
+from backend.storage import Database
 
 T = TypeVar("T")
 
@@ -151,10 +151,8 @@ class Taxi:
             raise Refused(403, "a ride starts now; leave out pickup_at")
         if user != FLEET:
             self._take(self._limit, user, "rides")
-        requested, pickup_at = (
-            text_of(now),
-            text_of(_utc(asked.pickup_at) if asked.pickup_at else now),
-        )
+        requested_at = text_of(now)
+        pickup_at = text_of(_utc(asked.pickup_at)) if asked.pickup_at else requested_at
         ride_id = asked.ride_id or new_id()
         facts = {
             "pickup_at": pickup_at,
@@ -165,7 +163,7 @@ class Taxi:
         ride = Ride(
             ride_id,
             user,
-            requested,
+            requested_at,
             pickup_at,
             asked.pickup_zone,
             asked.dropoff_zone,
@@ -205,7 +203,7 @@ class Taxi:
 
         def ended(ride: Ride) -> Ended:
             elapsed = (now - dt.datetime.fromisoformat(ride.pickup_at)).total_seconds() / 60
-            return end_of(end, text_of(now), max(elapsed, 0.0) * lapse, ride.payment == "card")
+            return end.told(text_of(now), max(elapsed, 0.0) * lapse, ride.payment == "card")
 
         told = await self._database.end(call.path_params["ride_id"], user, ended)
         if told is None:

@@ -60,6 +60,16 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pickup_at: dt.datetime | None = None
 
 
+class Ended(msgspec.Struct, frozen=True):
+    """What was true in the end."""
+
+    at: str
+    duration_minutes: float
+    fare: float
+    tip: float
+    total: float
+
+
 class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a ride ended: its passenger tells the tip, the fleet's meter tells the rest."""
 
@@ -67,6 +77,20 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     duration_minutes: Annotated[float, msgspec.Meta(ge=0, le=1440)] | None = None
     fare: Dollars | None = None
     total: Dollars | None = None
+
+    def told(self, at: str, elapsed: float, card: bool) -> Ended:
+        """Return what was true: what the meter told, or what it would have told after so long.
+
+        Args:
+            at: When the ride ended.
+            elapsed: Minutes since the pickup, by the clock.
+            card: Whether it was paid by card; only then a tip is recorded.
+        """
+        minutes = elapsed if self.duration_minutes is None else self.duration_minutes
+        fare = round(2.5 + 0.8 * minutes, 2) if self.fare is None else self.fare
+        tip = self.tip if card else 0.0
+        total = round(fare + tip + 3.3, 2) if self.total is None else self.total
+        return Ended(at, minutes, fare, tip, total)
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -83,16 +107,6 @@ class Estimate(msgspec.Struct, frozen=True):
     source: Source = "model"
     version: str = ""
     reason: str = ""
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """What was true in the end."""
-
-    at: str
-    duration_minutes: float
-    fare: float
-    tip: float
-    total: float
 
 
 class Ride(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from backend.rides import End, Ended, Estimate, Refused, Ride
+from backend.rides import Ended, Estimate, Refused, Ride
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
@@ -273,20 +273,3 @@ def _ride(row: Sequence[Any], answers: dict[str, Any]) -> Ride:
 
 def _first(rides: Sequence[Ride]) -> Ride | None:
     return rides[0] if rides else None
-
-
-def end_of(end: End, at: str, elapsed: float, card: bool) -> Ended:
-    """Say how a ride ended: what the meter told, or what it would have told after so long.
-
-    Args:
-        end: What was said about the end.
-        at: When it was.
-        elapsed: Minutes since the pickup, by the clock.
-        card: Whether it was paid by card; only then a tip is recorded.
-    """
-    minutes = elapsed if end.duration_minutes is None else end.duration_minutes
-    fare = round(2.5 + 0.8 * minutes, 2) if end.fare is None else end.fare
-    tip = end.tip if card else 0.0
-    return Ended(
-        at, minutes, fare, tip, round(fare + tip + 3.3, 2) if end.total is None else end.total
-    )

@@ -19,7 +19,7 @@ class Zone(NamedTuple):
         area: The part of the city that it is listed under.
         number: Its number.
         name: What people call it.
-        short: The same in one or two words that fit on a tile; a bar breaks the line.
+        short: The same in a few words that fit on a tile; a bar breaks the line.
         column: Tiles from the left.
         row: Tiles from the top.
         height: Tiles that it is high.

@@ -106,10 +106,12 @@ class Watch:
             return False
         if done.rows or done.periods:
             log.info(
-                "%s: %d true values pulled, %d periods measured",
+                "%s: %d true value%s pulled, %d period%s measured",
                 settings.name,
                 done.rows,
+                "s"[done.rows == 1 :],
                 done.periods,
+                "s"[done.periods == 1 :],
             )
         return True
 

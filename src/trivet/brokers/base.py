@@ -189,7 +189,28 @@ class Broker(Protocol):
         ...
 
     def create(self, topic: str, partitions: int = 1) -> None:
-        """Create a topic; nothing happens if it is there."""
+        """Create a topic; nothing happens if it is there.
+
+        Raises:
+            NotAuthorized: The account may not.
+        """
+        ...
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic with all its events; nothing happens if there is none.
+
+        Raises:
+            NotAuthorized: The account may not.
+        """
+        ...
+
+    def delete_group(self, group: str) -> None:
+        """Delete what a group committed; nothing happens if there is none.
+
+        Raises:
+            BrokerError: It has members.
+            NotAuthorized: The account may not.
+        """
         ...
 
     def member(

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from trivet import owners
 from trivet.brokers import embedded_log as log
 from trivet.brokers.base import Fetched, Lag, Listener, Start
 from trivet.brokers.embedded_appender import EmbeddedAppender
@@ -74,6 +75,24 @@ class EmbeddedBroker:
             for (number,) in self._file.rows("add_topic", topic=topic, partitions=partitions):
                 for partition in range(partitions):
                     self._file.rows("add_log", topic=number, partition=partition)
+
+    def delete(self, topic: str) -> None:
+        with self._file.writing():
+            for (number,) in self._file.rows("bury_topic", topic=topic):
+                for what in ("offsets", "claims", "members", "generations"):
+                    self._file.rows(f"delete_{what}_of_topic", topic=number)
+        self._trim()
+
+    def delete_group(self, group: str) -> None:
+        with self._file.writing():
+            now = time.time()
+            for owner, until in self._file.rows("group_members", group=group):
+                if until >= now and owners.is_alive(owner):
+                    raise BrokerError(
+                        f"{self._options.path}: the group {group!r} has members; stop them first"
+                    )
+            for what in ("offsets", "claims", "members", "generations"):
+                self._file.rows(f"delete_{what}_of_group", group=group)
 
     def member(
         self,
@@ -143,9 +162,12 @@ class EmbeddedBroker:
             return
         try:
             self._next_trim = time.monotonic() + _TRIM_EVERY
-            log.trim(self._file, self._options.keep_for, self._options.keep_bytes)
+            self._trim()
         finally:
             self._trimming.release()
+
+    def _trim(self) -> None:
+        log.trim(self._file, self._options.keep_for, self._options.keep_bytes)
 
 
 def _options(url: str, root: Path) -> _Options:

@@ -183,6 +183,7 @@ class EmbeddedAppender:
                 self._put_back(taken)
                 raise
             except BrokerError as error:
+                self._topics.clear()  # one may have been deleted, and made anew
                 self._give_up(taken, str(error))
                 return
             self._account(taken)

@@ -7,6 +7,7 @@ the database, and a thread that computes beside it is not in its way.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,11 +86,22 @@ def logs_of(file: LogFile, topic: str) -> dict[int, int]:
     return found
 
 
+def state(file: LogFile, log: int) -> tuple[int, int, int]:
+    """Return the oldest offset of a log, the next one, and when it was last appended to.
+
+    Raises:
+        TopicNotFound: Its topic was deleted.
+    """
+    for first, end, moment in file.rows("log_state", log=log):
+        return first, end, moment
+    raise TopicNotFound(f"{file.path}: the topic was deleted; create it first")
+
+
 def append(file: LogFile, bodies: Mapping[int, Sequence[tuple[int, bytes]]]) -> None:
     """Append chunks to logs, within `LogFile.writing`."""
     now = time.time_ns() // 1_000_000
     for log, chunks in bodies.items():
-        _, offset, last = file.rows("log_state", log=log)[0]
+        _, offset, last = state(file, log)
         moment, size, rows = max(now, last), 0, []
         for events, body in chunks:
             rows.append(((log << SHIFT) + offset, events, moment, body))
@@ -105,7 +117,7 @@ def read(file: LogFile, topic: str, partition: int, log: int, offset: int, most:
         OffsetGone: There is no such offset any more, or not yet.
     """
     with file.reading():
-        first, end, _ = file.rows("log_state", log=log)[0]
+        first, end, _ = state(file, log)
         if not first <= offset <= end:
             raise OffsetGone(
                 f"topic {topic!r}, partition {partition}: offset {offset} is not there, the log "
@@ -169,7 +181,7 @@ def cut(fetched: Fetched, start: int, end: int) -> Fetched:
 def offset_at(file: LogFile, log: int, moment: dt.datetime) -> int:
     """Return the offset of the first event appended at a moment or later, or the next one."""
     with file.reading():
-        low, high, _ = file.rows("log_state", log=log)[0]
+        low, high, _ = state(file, log)
         base, wanted, end = log << SHIFT, moment.timestamp() * 1000, (log + 1) << SHIFT
         while low < high:  # times never go back within a log
             middle = (low + high) // 2
@@ -185,17 +197,18 @@ def _begin_of_chunk(file: LogFile, log: int, offset: int) -> int:
     """Return where the first chunk from an offset on begins, or the next event will."""
     base = log << SHIFT
     found = file.rows("chunk_after", start=base + offset, high=(log + 1) << SHIFT)
-    return int(found[0][0] - base if found else file.rows("log_state", log=log)[0][1])
+    return int(found[0][0] - base if found else state(file, log)[1])
 
 
 def trim(file: LogFile, keep_for: dt.timedelta, keep_bytes: int | None) -> None:
     """Drop the oldest chunks, in short transactions.
 
-    Those that are older than `keep_for`, and those without which the others are `keep_bytes`.
+    Those that are older than `keep_for`, those without which the others are `keep_bytes`, and all
+    of a topic that was deleted.
     """
     before = (time.time() - keep_for.total_seconds()) * 1000
-    for log, *_ in file.rows("all_logs"):
-        while _trim_some(file, log, before, keep_bytes):
+    for log, _, is_deleted in file.rows("all_logs"):
+        while _trim_some(file, log, math.inf if is_deleted else before, keep_bytes):
             pass
 
 
@@ -203,7 +216,7 @@ def _trim_some(file: LogFile, log: int, before: float, keep_bytes: int | None) -
     """Drop some chunks; say whether there may be more to drop."""
     base = log << SHIFT
     with file.writing():
-        held = next(row[3] for row in file.rows("all_logs") if row[0] == log)
+        held = next(row[1] for row in file.rows("all_logs") if row[0] == log)
         too_many = 0 if keep_bytes is None else held - keep_bytes
         cut_at = dropped = count = 0
         oldest = file.rows("oldest", low=base, high=(log + 1) << SHIFT, most=_TRIM_CHUNKS)

@@ -53,7 +53,7 @@ class EmbeddedMember:
         self._start = start
         self._instance = instance or None
         self._lease = lease
-        self._logs = log.logs_of(file, topic)
+        self._logs: dict[int, int] = {}
         self._owner = owners.me(uuid.uuid4().hex)
         self._claimed: set[int] = set()
         self._positions: dict[int, int] = {}
@@ -149,16 +149,17 @@ class EmbeddedMember:
 
     def _keep_membership(self) -> None:
         now = time.monotonic()
-        generation = self._file.rows("generation", group=self._group, topic=self._topic)[0][0]
+        found = self._file.rows("generation", group=self._group, topic=self._topic)
+        generation = found[0][0] if found else -1  # the group was deleted, or the topic was
         if generation == self._generation and now < self._next_look:
             return
         self._next_look = now + self._lease / _LOOKS
         dead = self._dead()
         if generation != self._generation or now >= self._next_beat or dead:
             self._generation = None  # unless all of the following succeeds, do it again
-            generation, excess = self._balance(dead)
+            generation, mine, excess = self._balance(dead)
             self._next_beat = now + self._lease / 4
-            self._take_leave(self._positions.keys() - self._claimed, lost=True)
+            self._take_leave(self._positions.keys() - mine, lost=True)
             if excess:
                 self._take_leave(excess, lost=False)
                 generation = self._give_back(excess)
@@ -176,8 +177,12 @@ class EmbeddedMember:
             if member != self._id and (until < now or not owners.is_alive(owner))
         ]
 
-    def _balance(self, dead: Collection[int]) -> tuple[int, set[int]]:
-        """Prolong the lease, remove the dead, take free partitions; return which are too many."""
+    def _balance(self, dead: Collection[int]) -> tuple[int, set[int], set[int]]:
+        """Prolong the lease, remove the dead, take free partitions.
+
+        Returns:
+            The generation, the partitions that it had already, and which of them are too many.
+        """
         scope = {"group": self._group, "topic": self._topic}
         with self._file.writing():
             changed = bool(dead)
@@ -200,7 +205,7 @@ class EmbeddedMember:
                 self._file.rows("next_generation", **scope)
             generation = self._file.rows("generation", **scope)[0][0]
         self._claimed = mine | set(free)
-        return generation, set(sorted(mine)[share:])
+        return generation, mine, set(sorted(mine)[share:])
 
     def _give_back(self, partitions: Collection[int]) -> int:
         scope = {"group": self._group, "topic": self._topic}
@@ -240,9 +245,9 @@ class EmbeddedMember:
     def _first(self, partition: int) -> int:
         number = self._logs[partition]
         if self._start == "earliest":
-            return int(self._file.rows("log_state", log=number)[0][0])
+            return log.state(self._file, number)[0]
         if self._start == "latest":
-            return int(self._file.rows("log_state", log=number)[0][1])
+            return log.state(self._file, number)[1]
         return log.offset_at(self._file, number, self._start)
 
     def _check_assigned(self, partitions: Collection[int]) -> None:
@@ -258,6 +263,7 @@ class EmbeddedMember:
 
     def _join_within(self) -> int:
         scope = {"group": self._group, "topic": self._topic}
+        self._logs = log.logs_of(self._file, self._topic)  # others, if the topic was made anew
         mine = {"owner": self._owner, "instance": self._instance}
         until = time.time() + self._lease
         member = int(self._file.rows("join", lease_until=until, **mine, **scope)[0][0])

@@ -14,25 +14,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from confluent_kafka import (
-    Consumer,
-    ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AdminClient,
-    NewTopic,
-    OffsetSpec,
-)
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from trivet.brokers.base import Fetched, Lag, Listener, Start
 from trivet.brokers.kafka_appender import KafkaAppender
 from trivet.brokers.kafka_errors import error_of, is_refusal, translated
 from trivet.brokers.kafka_member import KafkaMember, columns
-from trivet.errors import BrokerError, BrokerUnavailable, TopicNotFound
+from trivet.brokers.kafka_offsets import KafkaOffsets
+from trivet.errors import BrokerError, BrokerUnavailable, NotAuthorized, TopicNotFound
 
 _CALL_SECONDS = 15.0
 _ASK_SECONDS = 1.0
@@ -95,6 +85,7 @@ class KafkaBroker:
         settings: dict[str, Any] = {**self._common, "error_cb": self._told}
         with translated(self._name):
             self._admin = AdminClient(settings, logger=_logger)
+        self._offsets = KafkaOffsets({**_MEMBER, **self._common}, self._name)
         self._reader: Consumer | None = None
 
     def topics(self) -> Mapping[str, int]:
@@ -116,6 +107,40 @@ class KafkaBroker:
             if time.monotonic() > deadline:
                 raise BrokerUnavailable(f"{self._name}: topic {topic!r} has no leader yet")
             time.sleep(0.02)
+
+    def delete(self, topic: str) -> None:
+        place = f"{self._name}, topic {topic!r}"
+        try:
+            asked = self._admin.delete_topics([topic], request_timeout=_CALL_SECONDS)
+            self._result(asked[topic])
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise error_of(error.args[0], place) from None
+        deadline = time.monotonic() + _CALL_SECONDS
+        while topic in self.topics():  # asked for it by name, a broker might make it anew
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(f"{place}: it is still there")
+            time.sleep(0.02)
+
+    def delete_group(self, group: str) -> None:
+        place = f"{self._name}, group {group!r}"
+        deadline = time.monotonic() + _CALL_SECONDS
+        while True:
+            try:
+                asked = self._admin.delete_consumer_groups([group], request_timeout=_CALL_SECONDS)
+                self._result(asked[group])
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    return
+                if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
+                    raise BrokerError(f"{place} has members; stop them first") from None
+                told = error_of(error.args[0], place)
+                # It may be between two coordinators, or have none yet.
+                if not isinstance(told, BrokerUnavailable) or time.monotonic() > deadline:
+                    raise told from None
+            else:
+                return
+            time.sleep(0.05)
 
     def member(
         self,
@@ -171,42 +196,18 @@ class KafkaBroker:
         return columns(partition, found)
 
     def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
-        deadline = time.monotonic() + _CALL_SECONDS
-        while True:
-            try:
-                first = self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-                last = self._offsets(topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-            except BrokerUnavailable:  # a partition may be between two leaders
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-            else:
-                return {partition: (first[partition], last[partition]) for partition in first}
-
-    def _offsets(self, topic: str, spec: OffsetSpec) -> dict[int, int]:
-        with translated(f"{self._name}, topic {topic!r}"):
-            asked = self._admin.list_offsets(
-                {TopicPartition(topic, p): spec for p in self._partitions(topic)},
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=_CALL_SECONDS,
-            )
-            return {part.partition: self._result(done).offset for part, done in asked.items()}
+        return self._offsets.bounds(topic, self._partitions(topic), _CALL_SECONDS)
 
     def lag(self, topic: str, group: str) -> list[Lag]:
         bounds = self.bounds(topic)
-        parts = [TopicPartition(topic, partition) for partition in bounds]
-        with translated(f"{self._name}, group {group!r}"):
-            asked = self._admin.list_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group, parts)], request_timeout=_CALL_SECONDS
-            )
-            told = self._result(asked[group]).topic_partitions
-        committed = {part.partition: part.offset for part in told if part.offset >= 0}
+        committed = self._offsets.committed(group, topic, bounds, _CALL_SECONDS)
         return [
             Lag(partition, committed.get(partition), end, end - committed.get(partition, first))
             for partition, (first, end) in bounds.items()
         ]
 
     def close(self) -> None:
+        self._offsets.close()
         if self._reader is not None:
             self._reader.close()
 
@@ -249,6 +250,10 @@ class KafkaBroker:
     def _is_ready(self, topic: str) -> bool:
         found = self._metadata(topic).topics[topic]
         parts = found.partitions.values()
+        if found.error is not None:
+            told = error_of(found.error, f"{self._name}, topic {topic!r}")
+            if isinstance(told, NotAuthorized):
+                raise told
         return found.error is None and all(p.leader >= 0 and p.error is None for p in parts)
 
     def _result(self, future: Future[Any]) -> Any:

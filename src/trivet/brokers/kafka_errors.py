@@ -12,6 +12,7 @@ from trivet.errors import (
     BrokerUnavailable,
     EventTooLarge,
     MembershipLost,
+    NotAuthorized,
     OffsetGone,
     TopicNotFound,
 )
@@ -33,6 +34,15 @@ _KINDS: dict[int, type[BrokerError]] = {
     ),
     **dict.fromkeys(
         (
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError.GROUP_AUTHORIZATION_FAILED,
+            KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+            KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        ),
+        NotAuthorized,
+    ),
+    **dict.fromkeys(
+        (
             KafkaError.UNKNOWN_TOPIC_OR_PART,
             KafkaError.UNKNOWN_TOPIC_ID,
             KafkaError._UNKNOWN_TOPIC,
@@ -48,6 +58,7 @@ _KINDS: dict[int, type[BrokerError]] = {
         (
             KafkaError._TRANSPORT,
             KafkaError._ALL_BROKERS_DOWN,
+            KafkaError._DESTROY_BROKER,
             KafkaError._RESOLVE,
             KafkaError._TIMED_OUT,
             KafkaError._TIMED_OUT_QUEUE,

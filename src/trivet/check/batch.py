@@ -181,22 +181,27 @@ def outcome(
         names = ", ".join(f'"{name}"' for name in model.outputs.names)
         view = view_of(deployment)
         found = db.rows(f'SELECT "{ROW}", {names}, model_digest FROM "{view}" ORDER BY "{ROW}"')  # noqa: S608
-        rejects = "SELECT row_key, field, code FROM trivet_rejects WHERE deployment = $name"
-        told = db.rows(rejects, name=deployment).to_pylist()
-    problems: dict[int, set[tuple[str, str]]] = {}
-    for reject in told:
-        place = int(msgspec.json.decode(reject["row_key"])[ROW])
-        problems.setdefault(place, set()).add((reject["field"], reject["code"]))
     answers = _typed(found, model.outputs)
-    frozen: dict[int, Told] = {place: frozenset(codes) for place, codes in problems.items()}
     row_of = {place: row for row, place in enumerate(taken)}
     return Outcome(
         taken,
         spread(answers, [row_of[int(place)] for place in found[ROW].to_pylist()], len(taken)),
-        frozen,
+        rejects(results, root, deployment),
         frozenset(found["model_digest"].to_pylist()),
         unsigned_zero=True,  # in the source, in the results or in both there is SQLite
     )
+
+
+def rejects(results: str, root: Path, deployment: str) -> dict[int, Told]:
+    """Read which numbered rows a deployment rejected, and why."""
+    with open_results(results, root=root) as db:
+        query = "SELECT row_key, field, code FROM trivet_rejects WHERE deployment = $name"
+        told = db.rows(query, name=deployment).to_pylist()
+    found: dict[int, set[tuple[str, str]]] = {}
+    for reject in told:
+        place = int(msgspec.json.decode(reject["row_key"])[ROW])
+        found.setdefault(place, set()).add((reject["field"], reject["code"]))
+    return {place: frozenset(codes) for place, codes in found.items()}
 
 
 def _typed(found: pa.Table, outputs: Schema) -> pa.RecordBatch:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from trivet.errors import TrivetError
 
+BROKER = "[broker] url"
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from trivet import brokers
 from trivet.artifacts import LoadedModel
 from trivet.check.actions import ActionLook
-from trivet.check.findings import Finding, failed
+from trivet.check.findings import BROKER, Finding, failed
 from trivet.current import Source
 from trivet.databases import connect, redact
 from trivet.errors import SchemaError, TrivetError
@@ -55,9 +55,9 @@ def _streams(project: Project) -> Iterator[Finding]:
         with closing(brokers.connect(project.broker.url, project.root)) as broker:
             topics = broker.topics()
     except TrivetError as error:
-        yield failed("[broker] url", error)
+        yield failed(BROKER, error)
         return
-    yield Finding("[broker] url", "ok", f"{url}: {len(topics)} topics")
+    yield Finding(BROKER, "ok", f"{url}: {len(topics)} topics")
     for name, settings in project.stream.items():
         where = f"[stream.{name}] topic"
         if settings.topic in topics:

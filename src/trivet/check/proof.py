@@ -93,6 +93,8 @@ def prove(
     project: Project,
     models: Mapping[str, LoadedModel],
     rows: Mapping[str, pa.RecordBatch] | None = None,
+    *,
+    embedded_broker: bool = False,
 ) -> Iterator[Verdict]:
     """Send sample rows through every host that a model is deployed on.
 
@@ -100,7 +102,9 @@ def prove(
         project: The project.
         models: Its models by name.
         rows: By model, rows to send instead of made-up ones.
+        embedded_broker: Whether streams are proven on an embedded broker only.
     """
+    broker = "sqlite:" if embedded_broker else project.broker.url
     cases = {}
     for name, model in models.items():
         made = sample(model.manifest, (rows or {}).get(name))
@@ -111,7 +115,7 @@ def prove(
             yield from _batch(project, deployment, cases[deployment.model])
     for stream in project.stream.values():
         if stream.model in cases:
-            yield from _stream(project, stream, cases[stream.model])
+            yield from _stream(project, broker, stream, cases[stream.model])
     if project.service is not None:
         yield from _service(project, project.service, cases)
 
@@ -125,12 +129,14 @@ def _batch(project: Project, settings: BatchSettings, case: _Case) -> Iterator[V
             yield case.held(f"batch.{settings.name}", place.name, go)
 
 
-def _stream(project: Project, settings: StreamSettings, case: _Case) -> Iterator[Verdict]:
+def _stream(
+    project: Project, broker: str, settings: StreamSettings, case: _Case
+) -> Iterator[Verdict]:
     from trivet.check import stream  # noqa: PLC0415 - as for the service
 
     manifest = case.model.manifest
     ready = Ready(case.model, manifest.references, manifest.summary())
-    with stream.places(project.results.url, project.root) as places:
+    with stream.places(settings, broker, project.results.url, project.root) as places:
         for place in places:
             for size in (1, settings.max_batch):
                 way = f"{place.name}, {'alone' if size == 1 else 'together'}"

@@ -75,8 +75,8 @@ def _pull(
     done = wiring.aside(work)
     left_out = f", {done.unusable:,} without a key or a value left out" if done.unusable else ""
     click.echo(
-        f"{settings.name}: {done.rows:,} true values pulled{left_out}, "
-        f"{done.periods:,} periods measured"
+        f"{settings.name}: {done.rows:,} true value{'s'[done.rows == 1 :]} pulled{left_out}, "
+        f"{done.periods:,} period{'s'[done.periods == 1 :]} measured"
     )
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from trivet.cli import wiring
+from trivet.cli import beforehand, wiring
 from trivet.cli.exits import FAILED
 from trivet.cli.history import table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
@@ -31,25 +31,48 @@ if TYPE_CHECKING:
     help="Send N rows of each batch source too, not only made-up ones.",
 )
 @click.option("--only-look", is_flag=True, help="Do not send rows: only look the project through.")
+@click.option(
+    "--embedded-broker",
+    is_flag=True,
+    help="Prove streams on an embedded broker only, not on the project's Kafka too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
-def check(context: click.Context, rows: int | None, only_look: bool, as_json: bool) -> None:
+def check(
+    context: click.Context,
+    rows: int | None,
+    only_look: bool,
+    embedded_broker: bool,
+    as_json: bool,
+) -> None:
     """Look the project through, and prove that a row gets one answer in all hosts.
 
     Every reference, database, broker, query and model is looked at. Then the same rows go through
     every host and protocol that a model is deployed on, alone and in batches; predictions are
     compared bit for bit, rejects by code and field, lineage by digest.
     """
-    from trivet.check import inspect, prove
+    from trivet.check import BROKER, inspect, prove, try_broker
+    from trivet.errors import MissingExtra
 
-    project = wiring.project_of(context)
-    findings, models = inspect(project)
-    if not as_json:
-        marks = {"ok": "ok", "warning": "warning", "error": "ERROR"}
-        table(("", "where", "what"), [(marks[f.state], f.where, f.what) for f in findings])
-    verdicts = []
-    if not only_look:
-        verdicts = list(prove(project, models, _rows(project, models, rows)))
+    def has_error(where: str) -> bool:
+        return any(f.where == where and f.state == "error" for f in findings)
+
+    with wiring.unwound_on_sigterm():
+        project = wiring.project_of(context)
+        findings, models = inspect(project)
+        if not only_look and not has_error(BROKER):
+            now = dt.datetime.now(dt.UTC)
+            findings += try_broker(project, now, embedded_broker=embedded_broker)
+        if not as_json:
+            marks = {"ok": "ok", "warning": "warning", "error": "ERROR"}
+            table(("", "where", "what"), [(marks[f.state], f.where, f.what) for f in findings])
+        verdicts = []
+        if not only_look:
+            if project.service is not None and not beforehand.installed("service"):
+                raise MissingExtra("sending rows through the service", "service")
+            sent = _rows(project, models, rows)
+            embedded_broker = embedded_broker or has_error(BROKER)
+            verdicts = list(prove(project, models, sent, embedded_broker=embedded_broker))
     failed = any(f.state == "error" for f in findings) or not all(v.holds for v in verdicts)
     if as_json:
         told = {
@@ -59,24 +82,7 @@ def check(context: click.Context, rows: int | None, only_look: bool, as_json: bo
         }
         click.echo(msgspec.json.encode(told).decode())
     elif verdicts:
-        click.echo()
-        headers = ("", "deployment", "model", "way", "rows", "ulps", "allowed", "what differs")
-        lines = [
-            (
-                "same" if v.holds else "DIFFERS",
-                v.deployment,
-                v.model,
-                v.way,
-                str(v.difference.rows if v.difference else 0),
-                str(v.difference.ulps if v.difference else ""),
-                str(v.tolerance),
-                _words(v),
-            )
-            for v in verdicts
-        ]
-        table(headers, lines, numbers=(4, 5, 6))
-        ways, same = len(verdicts), sum(v.holds for v in verdicts)
-        click.echo(f"\n{same} of {ways} ways give the same answer")
+        _show(verdicts)
     if failed:
         raise click.exceptions.Exit(FAILED)
 
@@ -101,6 +107,27 @@ def _rows(
         else:
             found[settings.model] = rows
     return found
+
+
+def _show(verdicts: Sequence[Verdict]) -> None:
+    click.echo()
+    headers = ("", "deployment", "model", "way", "rows", "ulps", "allowed", "what differs")
+    lines = [
+        (
+            "same" if v.holds else "DIFFERS",
+            v.deployment,
+            v.model,
+            v.way,
+            str(v.difference.rows if v.difference else 0),
+            str(v.difference.ulps if v.difference else ""),
+            str(v.tolerance),
+            _words(v),
+        )
+        for v in verdicts
+    ]
+    table(headers, lines, numbers=(4, 5, 6))
+    ways, same = len(verdicts), sum(v.holds for v in verdicts)
+    click.echo(f"\n{same} of {ways} ways give the same answer")
 
 
 def _words(verdict: Verdict) -> str:

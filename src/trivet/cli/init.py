@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from trivet.cli import beforehand
+
 if TYPE_CHECKING:
     from trivet.init.sketch import Part
 
-_NEEDED = {
-    "service": (("uvicorn", "httptools", "prometheus_client"), "trivet serve"),
-    "dashboard": (("jinja2", "starlette", "vl_convert"), "trivet dashboard"),
-}
+_COMMANDS = {"service": "trivet serve", "dashboard": "trivet dashboard"}
 
 
 @click.command()
@@ -55,9 +53,9 @@ def init(directory: Path, model: Path | None, template: str) -> None:
     )
     click.echo(f"{directory}: trivet.toml and all it needs; README.md says what to try")
     wanted = ("service", "dashboard") if "service" in parts else ("dashboard",)
-    lacking = [e for e in wanted if not all(find_spec(name) for name in _NEEDED[e][0])]
+    lacking = [extra for extra in wanted if not beforehand.installed(extra)]
     if lacking:
-        commands = " and ".join(_NEEDED[extra][1] for extra in lacking)
+        commands = " and ".join(_COMMANDS[extra] for extra in lacking)
         click.echo(f"for {commands}: pip install 'trivet[{','.join(lacking)}]'")
     click.echo(f"next: cd {directory} && trivet up")
 

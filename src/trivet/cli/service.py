@@ -21,8 +21,13 @@ def serve(context: click.Context, port: int | None, workers: int | None) -> None
     SIGHUP has it look for new versions of its models.
     """
     from trivet.counts import CountsFolder
-    from trivet.hosts.service.server import Supervisor, bind
-    from trivet.hosts.service.worker import check_tls
+    from trivet.errors import MissingExtra
+
+    try:
+        from trivet.hosts.service.server import Supervisor, bind
+        from trivet.hosts.service.worker import check_tls
+    except ImportError as error:
+        raise MissingExtra("the service", "service") from error
 
     project = wiring.project_of(context)
     if project.service is None:

@@ -10,14 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from trivet.cli import wiring
+from trivet.cli import beforehand, wiring
 from trivet.cli.exits import FAILED
 from trivet.cli.history import table
 
@@ -58,7 +57,7 @@ def _up(context: click.Context, names: tuple[str, ...]) -> None:
     from trivet.up.supervisor import Around, Supervisor
 
     project = wiring.project_of(context)
-    has_dashboard = all(find_spec(name) for name in ("jinja2", "starlette", "vl_convert"))
+    has_dashboard = beforehand.installed("dashboard")
     start = (sys.executable, "-P", "-m", "trivet")
     plan = planned(project, names, trivet=start, dashboard=has_dashboard)
     if not has_dashboard:
@@ -68,8 +67,7 @@ def _up(context: click.Context, names: tuple[str, ...]) -> None:
     # `python` in a command is the one that has Trivet, also where its environment is not active.
     variables |= {"PYTHONUNBUFFERED": "1", "PATH": os.pathsep.join(path)}
     with claimed(project.root, waits=partial(click.echo, err=True)) as board:
-        missing = wiring.programs_missing(plan, project.root, variables["PATH"])
-        mistakes = [*missing, *taken(plan)]
+        mistakes = [*beforehand.lacking(project, plan, variables["PATH"]), *taken(plan)]
         if mistakes:
             from trivet.errors import SettingsError
 

@@ -7,10 +7,10 @@ import datetime as dt
 import difflib
 import logging
 import os
-import shutil
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from trivet.hosts.stream.settings import StreamSettings
     from trivet.hosts.stream.worker import Plan as StreamPlan
     from trivet.settings import ModelSettings, Project
-    from trivet.up.plan import Process
 
 T = TypeVar("T")
 
@@ -163,19 +162,6 @@ def stream_plan(
     )
 
 
-def programs_missing(plan: Iterable[Process], root: Path, path: str) -> list[str]:
-    """Return one line for each command whose program is not there."""
-    found = []
-    for process in plan:
-        program = process.command[0]
-        if shutil.which(program if "/" not in program else str(root / program), path=path) is None:
-            found.append(
-                f"[up.{process.name}] command: there is no program {program!r}; "
-                "install it, or correct the command"
-            )
-    return found
-
-
 def check_results(project: Project, settings: ServiceSettings) -> None:
     """Have the results database ready for the prediction log; that it is away is no hindrance.
 
@@ -256,6 +242,24 @@ def ended_by_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def unwound_on_sigterm() -> Iterator[None]:
+    """Have SIGTERM end the command as SIGINT does: by an exception, so that it can clean up.
+
+    A second one changes nothing; a second SIGINT cuts the cleaning short.
+    """
+
+    def unwind(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -33,10 +33,17 @@ class Predictor:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a format can read off a trained object; None where the object does not tell."""
+    """What a format can read off a trained object.
+
+    Attributes:
+        inputs: The columns that it reads, None if it does not tell.
+        outputs: The columns that it returns, None if it does not tell.
+        is_contract: Whether somebody wrote the inputs down, so that no sample tells them better.
+    """
 
     inputs: Schema | None = None
     outputs: Schema | None = None
+    is_contract: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def recognises(model: object) -> bool:
 def signature(model: object) -> Signature:
     """Return the class's own schemas."""
     instance = _instance(model)
-    return Signature(instance.inputs, instance.outputs)
+    return Signature(instance.inputs, instance.outputs, is_contract=True)
 
 
 def write(model: object, directory: Path) -> str:

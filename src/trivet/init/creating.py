@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 from string import Template
 
 from trivet import artifacts, formats
+from trivet.brokers import connect
 from trivet.errors import ModelError, SettingsError
 from trivet.init import rows
 from trivet.init.reading import read
@@ -50,9 +52,15 @@ def create(
     """
     project = _name(directory.absolute().name, "project")
     try:
-        if model is None:
-            return _with_own(directory, project, parts, today, environment)
-        return _with_given(directory, project, parts, today, model, kind_of)
+        sketch = (
+            _with_own(directory, project, parts, today, environment)
+            if model is None
+            else _with_given(directory, project, parts, today, model, kind_of)
+        )
+        if "stream" in parts:  # the topic that somebody else would have made
+            with closing(connect("sqlite:///data/events.db", directory)) as broker:
+                broker.create(sketch.topic)
+        return sketch
     except OSError as error:
         raise SettingsError(f"{directory}: cannot be written: {error}") from error
 
@@ -104,6 +112,8 @@ def _with_given(
     kind_of: Callable[[str], str],
 ) -> Sketch:
     given = None
+    if (model / artifacts.CURRENT).exists():  # of all versions, the one in use
+        model = artifacts.locate(str(model)) or model
     if (model / FILE_NAME).exists():  # saved by trivet.save
         manifest = Manifest.read(model)
         name, schema = manifest.name, manifest.inputs

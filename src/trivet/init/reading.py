@@ -61,6 +61,11 @@ def read(path: Path) -> Given:
         ".ubj": _xgboost,
         ".skops": _skops,
     }
+    if path.suffix == ".py":
+        raise ModelError(
+            f"{path}: a class is saved first: trivet.save(CLASS(), 'models', name=..., "
+            "version='1'); then give models/NAME"
+        )
     if path.suffix in _PICKLES:
         raise ModelError(
             f"{path}: reading a pickle runs whatever code is in it; save the model with "
@@ -76,12 +81,15 @@ def read(path: Path) -> Given:
     except ModelError:
         raise
     except ModuleNotFoundError as error:
+        if error.name == "onnx":  # the extra brings what runs a graph, not what reads it
+            raise ModelError(f"{path}: reading it needs the package onnx: pip install onnx") from error
         extra = {".onnx": "onnx", ".skops": "sklearn"}.get(
             path.suffix, "xgboost" if path.suffix in (".json", ".ubj") else "lightgbm"
         )
         raise MissingExtra(f"{path} (module {error.name})", extra) from error
     except Exception as error:  # of the library that reads the file
-        raise ModelError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
+        first = str(error).strip().partition("\n")[0]  # XGBoost adds its stack
+        raise ModelError(f"{path}: cannot be read: {type(error).__name__}: {first}") from error
 
 
 def _onnx(path: Path) -> Given:

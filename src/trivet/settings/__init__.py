@@ -23,7 +23,7 @@ from trivet.hosts.stream.settings import StreamSettings
 from trivet.results.actuals_settings import ActualsSettings
 from trivet.results.rows import deployment_of
 from trivet.results.tables import view_of
-from trivet.settings.reading import SectionReader, nearest
+from trivet.settings.reading import SectionReader, names_in, nearest
 from trivet.settings.sections import (
     BrokerSettings,
     ModelSettings,
@@ -150,8 +150,9 @@ class _Reader(SectionReader):
         if alerts := self._alerts(document.get("alerts", {})):
             found["alerts"] = alerts
         project = Project(**found)
+        known = project.deployments + names_in(document, "batch", "stream")
         for name in project.alerts.deployments:
-            if name not in (known := project.deployments):
+            if name not in known:
                 hint = nearest(name, known)
                 self.find(f"[alerts.{name}]", f"there is no deployment {name!r}{hint}; name one")
         self._check_service(project, document.get("models"))
@@ -162,7 +163,7 @@ class _Reader(SectionReader):
             project=dataclasses.replace(project.project, name=name),
             batch=self._checked(project, document.get("models")),
             action=self._checked_actions(project, document.get("batch")),
-            actuals=self._checked_actuals(project),
+            actuals=self._checked_actuals(project, known),
         )
 
     def _alerts(self, parts: Any) -> AlertSettings | None:
@@ -252,12 +253,11 @@ class _Reader(SectionReader):
             checked[name] = dataclasses.replace(action, **found)
         return checked
 
-    def _checked_actuals(self, project: Project) -> dict[str, ActualsSettings]:
+    def _checked_actuals(self, project: Project, known: list[str]) -> dict[str, ActualsSettings]:
         """Resolve what the sections of true values refer to."""
         checked, taken = {}, dict[str, str]()
         for name, actuals in project.actuals.items():
             where = f"[actuals.{name}]"
-            known = project.deployments
             if actuals.of not in known:
                 hint = nearest(actuals.of, known)
                 self.find(

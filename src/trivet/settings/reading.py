@@ -149,6 +149,12 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a date or time")
 
 
+def names_in(document: Mapping[str, Any], *families: str) -> list[str]:
+    """Return the names of all sections of some families, also of those that have mistakes."""
+    found = (document.get(family) for family in families)
+    return [name for sections in found if isinstance(sections, dict) for name in sections]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint at the known name that one may have been meant for, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)

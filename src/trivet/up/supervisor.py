@@ -208,6 +208,7 @@ class _Runner:
         self._supervisor = supervisor
         self._was_ready = False
         self._deaths = 0
+        self._last = ""
 
     def run(self) -> None:
         """Start the process when it may, and again when it died, until told to stop."""
@@ -251,7 +252,7 @@ class _Runner:
             above.fail(
                 UpError(
                     f"{self.process.name} cannot start ({_words(code)}): "
-                    "its last lines say why; correct that and start again"
+                    f"{self._last or 'it does not say why'}"
                 )
             )
         return False
@@ -305,6 +306,7 @@ class _Runner:
             above.wait(until - time.monotonic())
 
     def _heard(self, text: str) -> None:
+        self._last = _reason(text) or self._last
         self._supervisor.heard(self.process.name, text)
 
     def _enter(self, word: Word, **changes: object) -> None:
@@ -360,13 +362,24 @@ class _Life:
 
 
 def _says_ready(text: str) -> bool:
-    if '"event"' not in text:
-        return False
+    return '"event"' in text and _object(text).get("event") == "ready"
+
+
+def _reason(text: str) -> str:
+    """Return what a line says of an end: itself, or the message of an error of Trivet's own log."""
+    if not text.startswith("{"):
+        return text.strip()
+    said = _object(text)
+    return str(said.get("message", "")) if said.get("level") == "error" else ""
+
+
+def _object(text: str) -> dict[str, object]:
+    """Return the JSON object of a line, an empty one for another line."""
     try:
         said = msgspec.json.decode(text)
     except msgspec.DecodeError:
-        return False
-    return isinstance(said, dict) and said.get("event") == "ready"
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _words(code: int) -> str:

@@ -336,7 +336,7 @@ JSON = st.recursive(
 NAMES = st.sampled_from(["x0", "n", "x1", "zone", "rows", "ride"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     body=st.binary(max_size=200)
     | st.dictionaries(NAMES, JSON, max_size=6).map(lambda d: json.dumps(d).encode())

@@ -100,6 +100,54 @@ def test_what_arrives_while_the_model_is_busy_is_the_next_batch() -> None:
     run(steps)
 
 
+def test_the_thread_takes_the_next_batch_while_the_event_loop_is_busy() -> None:
+    async def steps() -> None:
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        calls = threading.Semaphore(0)
+
+        def called() -> None:
+            calls.release()
+            loop.call_soon_threadsafe(arrived.set)
+
+        model = HeldModel(go=threading.Event(), arrived=called)
+        batcher = make(model, quick=False)
+        first = put(batcher, -1)
+        await arrived.wait()
+        assert calls.acquire()
+        second = put(batcher, -1)
+        model.go.set()
+        assert calls.acquire(timeout=30)  # here the event loop does nothing else
+        assert [told(a) for a in await asyncio.gather(first, second)] == [[-1], [-1]]
+        assert told(await put(batcher, 3)) == [3]
+        batcher.retire()
+
+    run(steps)
+
+
+def test_the_thread_leaves_out_what_it_is_too_late_for() -> None:
+    async def steps() -> None:
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        model = HeldModel(
+            go=threading.Event(),
+            arrived=lambda: loop.call_soon_threadsafe(arrived.set),  # type: ignore[arg-type]
+        )
+        batcher = make(model, quick=False)
+        first = put(batcher, -1)
+        await arrived.wait()
+        soon = time.monotonic() + SOON
+        late, good = put(batcher, 2, deadline=soon), put(batcher, 3)
+        while time.monotonic() <= soon:  # the event loop has no turn in which to say so itself
+            pass
+        model.go.set()
+        assert [told(a) for a in await asyncio.gather(first, good)] == [[-1], [3]]
+        with pytest.raises(TooLate):
+            await late
+        assert batcher.queued == 0
+        batcher.retire()
+
+    run(steps)
+
+
 def test_a_batch_has_a_size() -> None:
     async def steps() -> None:
         model = Watched()
@@ -225,10 +273,12 @@ def test_who_waits_for_a_busy_model_is_told_at_the_deadline() -> None:
 def test_a_thread_that_does_not_come_back_is_left_behind() -> None:
     async def steps() -> None:
         model = HeldModel(go=threading.Event())
-        batcher = make(model, quick=False, hang_after=SOON)
+        batcher = make(model, quick=False)
         for turn in range(1, MAX_LOST + 1):
+            batcher.hang_after = SOON
             with pytest.raises(TooLate):
                 await put(batcher, -1)
+            batcher.hang_after = 30.0
             assert batcher.lost == turn
             if turn < MAX_LOST:
                 assert told(await put(batcher, 7)) == [7]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -21,7 +22,7 @@ from trivet.databases import connect
 from trivet.errors import QueryError, ResultsError, TransientError
 from trivet.hosts.service import log as module
 from trivet.hosts.service.app import App
-from trivet.hosts.service.batcher import TooLate
+from trivet.hosts.service.batcher import TooLate, Waiting
 from trivet.hosts.service.log import LogSettings, PredictionWriter
 from trivet.hosts.service.metrics import Metrics
 from trivet.hosts.service.serving import Models
@@ -271,6 +272,21 @@ def test_a_database_that_is_away_costs_no_request_and_what_fits_is_kept(
     logged.run(steps)
     assert len(read(sqlite_url, "SELECT id FROM service_linear")) == 3
     assert (logged.outcome("written"), logged.outcome("dropped")) == (3, 2)
+
+
+def test_what_waits_to_be_written_keeps_no_request_alive(sqlite_url: str, away: Away) -> None:
+    logged = Logged(sqlite_url, LinearModel())
+
+    async def steps() -> None:
+        for body in ({"x0": 1}, {"rows": [{"x0": 2}, {"x0": 3}]}):
+            assert (await send(logged.app, "/predict/linear", body)).status == 200
+        gc.collect()
+        assert logged.writer.queued == 3
+        assert not [it for it in gc.get_objects() if isinstance(it, Waiting)]
+        away.away = False
+
+    assert logged.run(steps) == 0
+    assert logged.outcome("written") == 3
 
 
 def test_with_block_requests_wait_and_nothing_is_dropped(sqlite_url: str, away: Away) -> None:

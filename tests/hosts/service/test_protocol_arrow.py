@@ -237,7 +237,7 @@ SENT = [
     stream(pa.record_batch({"in_string": pa.array(["a", "b", "a"]).dictionary_encode()})),
     stream(GOOD, GOOD, compression="zstd"),
 ]
-FUZZ = settings(deadline=None, max_examples=500, suppress_health_check=list(HealthCheck))
+FUZZ = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 def survives(answer: Answered) -> None:

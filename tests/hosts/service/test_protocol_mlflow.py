@@ -267,7 +267,7 @@ FRAME = st.fixed_dictionaries(
 )
 CONTENT = st.lists(ROW, max_size=3) | FRAME | st.dictionaries(NAMES, st.lists(VALUES, max_size=2))
 MODELS = st.sampled_from(["linear", "one", "open", "bounded"])
-FUZZ = settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+FUZZ = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 def survives(answer: Answered) -> None:

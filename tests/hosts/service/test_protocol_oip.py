@@ -512,7 +512,7 @@ def survives(answer: Answered) -> None:
         assert answer.json()["error"]
 
 
-FUZZ = settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+FUZZ = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 class TestFuzz:

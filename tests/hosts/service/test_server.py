@@ -307,6 +307,11 @@ def test_connections_that_do_not_get_on_are_cut_off() -> None:
     assert [c.cut for c in every] == [True, True, False, False]
     assert sweeper.sweep([busy, active], 101) == 2
     assert busy.cut
+    late = Connection(Cycle(complete=False))
+    assert sweeper.sweep([late], 200) == 0
+    late.cycle.response_complete = True  # after a long time; it has only just begun to rest
+    assert sweeper.sweep([late], 230) == 0
+    assert sweeper.sweep([late], 241) == 1
 
 
 def save(root: Path, version: str, kind: type = Doubling) -> None:

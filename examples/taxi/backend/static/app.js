@@ -4,7 +4,7 @@ const facts = JSON.parse(document.getElementById("facts").textContent);
 const $ = (selector, root = document) => root.querySelector(selector);
 const nameOf = (zone) => facts.names[zone] ?? `Zone ${zone}`;
 const dollars = (value) => `$${value.toFixed(2)}`;
-const round = (value) => (Number.isInteger(value) ? `$${value}` : dollars(value));
+const short = (value) => (Number.isInteger(value) ? `$${value}` : dollars(value));
 const LATE = 6000;
 const TRIES = 4;
 
@@ -21,6 +21,14 @@ const tiles = [...document.querySelectorAll(".zone")];
 const labels = new Map([...document.querySelectorAll("[data-label]")].map((text) => [text.dataset.label, text]));
 const line = $(".way path");
 let centres = new Map(tiles.map((tile) => [tile.dataset.zone, centre(tile)]));
+const WIDEST = 84;
+
+// A name too wide for its tile in this browser's font is drawn narrower.
+for (const name of document.querySelectorAll("#labels tspan")) {
+  if (name.getComputedTextLength() <= WIDEST) continue;
+  name.setAttribute("textLength", WIDEST);
+  name.setAttribute("lengthAdjust", "spacingAndGlyphs");
+}
 
 function centre(tile) {
   const shift = tile.transform.baseVal.consolidate()?.matrix ?? { e: 0, f: 0 };
@@ -39,6 +47,7 @@ function choose(zone) {
 }
 
 function routeChanged() {
+  problem("");
   $("#hint").textContent = !pickup.value
     ? "Tap where the ride starts, then where it ends."
     : !dropoff.value
@@ -305,7 +314,7 @@ function chips(ride, answer) {
   const amounts = [...new Set([0, half(answer.tip_low), half(answer.tip), half(answer.tip_high)])];
   const row = element("div", "", { class: "chips", role: "group", "aria-label": "Tip" });
   for (const amount of amounts) {
-    const label = amount ? round(amount) : "None";
+    const label = amount ? short(amount) : "None";
     const chip = element("button", label, {
       type: "button",
       "aria-pressed": String(tips.get(ride.ride_id) === amount),
@@ -362,7 +371,7 @@ function connect() {
   });
   source.addEventListener("ride", (event) => keep(JSON.parse(event.data)));
   source.addEventListener("error", () => {
-    link("lost", "connection lost, trying again");
+    link("lost", "reconnecting");
     if (source.readyState === EventSource.CLOSED) setTimeout(connect, 1500);
   });
 }

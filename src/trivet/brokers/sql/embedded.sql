@@ -2,7 +2,7 @@
 
 -- name: topics
 -- All topics.
-SELECT name, partitions FROM topics ORDER BY name
+SELECT name, partitions FROM topics WHERE name NOT LIKE '/%' ORDER BY name
 
 -- name: logs
 -- The partitions of a topic.
@@ -17,6 +17,10 @@ ON CONFLICT DO NOTHING RETURNING id
 -- name: add_log
 INSERT INTO logs (topic, partition) VALUES (:topic, :partition)
 
+-- name: bury_topic
+-- Take a topic's name away. Its row and those of its logs stay, lest a log's number be given again.
+UPDATE topics SET name = '/' || id WHERE name = :topic RETURNING id
+
 -- name: bounds
 -- The oldest offset and the next one, of each partition of a topic.
 SELECT l.partition, l.first_offset, l.next_offset
@@ -27,7 +31,9 @@ FROM logs l JOIN topics t ON t.id = l.topic WHERE t.name = :topic ORDER BY l.par
 SELECT id, next_offset FROM logs WHERE topic = (SELECT topic FROM logs WHERE id = :log)
 
 -- name: log_state
-SELECT first_offset, next_offset, last_time FROM logs WHERE id = :log
+-- Where a log begins and ends; no row if its topic was deleted.
+SELECT l.first_offset, l.next_offset, l.last_time FROM logs l JOIN topics t ON t.id = l.topic
+WHERE l.id = :log AND t.name NOT LIKE '/%'
 
 -- name: add_chunk
 INSERT INTO chunks (id, events, time, body) VALUES (?, ?, ?, ?)
@@ -54,7 +60,8 @@ SELECT id, events, time, length(body) AS bytes FROM chunks
 WHERE id >= :low AND id < :high ORDER BY id LIMIT :most
 
 -- name: all_logs
-SELECT id, first_offset, next_offset, bytes FROM logs
+-- Every log: how many bytes it holds, and whether its topic was deleted.
+SELECT l.id, l.bytes, t.name LIKE '/%' FROM logs l JOIN topics t ON t.id = l.topic
 
 -- name: drop_chunks
 DELETE FROM chunks WHERE id >= :low AND id < :high
@@ -130,6 +137,34 @@ INSERT INTO claims (group_name, log, member) VALUES (:group, :log, :member)
 
 -- name: release
 DELETE FROM claims WHERE group_name = :group AND log = :log AND member = :member RETURNING log
+
+-- name: delete_offsets_of_topic
+DELETE FROM committed WHERE log IN (SELECT id FROM logs WHERE topic = :topic)
+
+-- name: delete_claims_of_topic
+DELETE FROM claims WHERE log IN (SELECT id FROM logs WHERE topic = :topic)
+
+-- name: delete_members_of_topic
+DELETE FROM members WHERE topic = :topic
+
+-- name: delete_generations_of_topic
+DELETE FROM generations WHERE topic = :topic
+
+-- name: group_members
+-- The members of a group, of all topics.
+SELECT owner, lease_until FROM members WHERE group_name = :group
+
+-- name: delete_offsets_of_group
+DELETE FROM committed WHERE group_name = :group
+
+-- name: delete_claims_of_group
+DELETE FROM claims WHERE group_name = :group
+
+-- name: delete_members_of_group
+DELETE FROM members WHERE group_name = :group
+
+-- name: delete_generations_of_group
+DELETE FROM generations WHERE group_name = :group
 
 -- name: open_transaction
 -- Shut out the earlier appenders of a name.

@@ -125,7 +125,11 @@
     if (fetching) { again = true; return; }
     fetching = true;
     try {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-cache" });
+      // What a page chose by itself when it was opened, it goes on showing.
+      const address = new URL(location.href);
+      const shown = document.querySelector("#filters [name=deployment]");
+      if (shown && !address.searchParams.has("deployment")) address.searchParams.set("deployment", shown.value);
+      const answer = await fetch(address, { headers: { Accept: "text/html" }, cache: "no-cache" });
       if (answer.redirected && new URL(answer.url).pathname === "/login") { location.reload(); return; }
       const doc = new DOMParser().parseFromString(await answer.text(), "text/html");
       const ids = (d) => [...d.querySelectorAll("[data-part]")].map((p) => p.id).join();

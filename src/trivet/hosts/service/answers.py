@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from trivet import scoring
 from trivet.contract import Model
 from trivet.records import Record
 from trivet.validation import Decoded
@@ -81,3 +82,31 @@ class Predictions:
         if self._lists is None:
             self._lists = [column.to_pylist() for column in self.columns.columns]
         return self._lists
+
+
+def share(batch: Sequence[Waiting], predictions: Predictions, result: scoring.Scored) -> None:
+    """Give each request of a batch its part, where some rows were rejected."""
+    places = places_of(result, sum(waiting.count for waiting in batch))
+    told: dict[int, list[tuple[str, str, str]]] = {}
+    columns = [
+        result.problems.column(name).to_pylist() for name in ("row", "field", "code", "reason")
+    ]
+    for row, *problem in zip(*columns, strict=True):
+        told.setdefault(row, []).append((problem[0], problem[1], problem[2]))
+    start = 0
+    for waiting in batch:
+        stop = start + waiting.count
+        mine = {row - start: told[row] for row in range(start, stop) if row in told}
+        if not waiting.answer.done():
+            waiting.answer.set_result(Answer(predictions, places[start:stop], mine))
+        start = stop
+
+
+def places_of(result: scoring.Scored, total: int) -> Sequence[int]:
+    """Return for each row of a batch its place among the predictions, -1 for a rejected one."""
+    if result.rows is None:
+        return range(total)
+    places = [-1] * total
+    for place, row in enumerate(result.rows.tolist()):
+        places[row] = place
+    return places

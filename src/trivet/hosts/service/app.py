@@ -18,7 +18,7 @@ import msgspec
 
 from trivet.hosts.service import openapi
 from trivet.hosts.service.access import AccessLog
-from trivet.hosts.service.batcher import Overloaded, Waiting
+from trivet.hosts.service.batcher import Waiting
 from trivet.hosts.service.callers import admit
 from trivet.hosts.service.exchange import (
     Context,
@@ -161,15 +161,18 @@ class App:
         began = time.monotonic()
         found = {key: value for key, value in scope["headers"] if key in _WANTED}
         try:
-            one = records.single(scope["path"], found.get(b"content-type"), body, self._models)
-            if one is None or len(body) > self._settings.max_body:
+            served = records.asked(scope["path"], found.get(b"content-type"), body, self._models)
+            if served is None or len(body) > self._settings.max_body:
                 return False
             if self._keys:
                 admit(found, self._keys)
             deadline = began + self._seconds(found.get(b"x-request-timeout"))
+            busy = served.batcher.refusal(1)  # what is refused is not read either
+            rows = [served.reader.read(body)] if busy is None else []
         except Exception:  # noqa: BLE001 - as any request it is answered whatever it is
             return False
-        served, record = one
+        if rows and rows[0].problems:
+            return False
         name = self._name(found.get(b"x-request-id"))
         context = Context(self._settings, self._models, name, began, None, served, 1, self.ready)
 
@@ -182,11 +185,11 @@ class App:
             self._advise(reply, scope["path"])
             end(reply)
 
-        waiting = Waiting([record], 1, deadline, Straight(served, name, end, fail), name, began)
-        try:
-            served.batcher.queue(waiting)
-        except Overloaded as error:
-            fail(error)
+        if busy is not None:
+            fail(busy)
+        else:
+            answer = Straight(served, name, end, fail)
+            served.batcher.queue(Waiting(rows, 1, deadline, answer, name, began))
         return True
 
     def _headed(self, reply: Reply, name: str) -> Headers:

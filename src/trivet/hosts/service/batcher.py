@@ -3,13 +3,16 @@
 Nothing waits for company. A model that answers in well under a millisecond is called in the event
 loop itself, once for all requests that one turn of the loop read; any other model, and any large
 batch, is called on a thread of its own, so that it stops neither the other models nor the health
-endpoints. A thread whose model does not come back is left behind and another one takes its place.
+endpoints. That thread takes the next batch itself: under overload the event loop is busy with
+requests that it refuses, and the model must not wait for it. A thread whose model does not come
+back is left behind and another one takes its place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,7 +24,14 @@ import pyarrow as pa
 from trivet import scoring
 from trivet.contract import Model
 from trivet.errors import PredictionError, TrivetError
-from trivet.hosts.service.answers import Answer, Awaited, Predictions, Waiting
+from trivet.hosts.service.answers import (
+    Answer,
+    Awaited,
+    Predictions,
+    Waiting,
+    places_of,
+    share,
+)
 from trivet.hosts.service.lane import Thread
 from trivet.records import Record, RecordReader
 from trivet.validation import Decoded, merge
@@ -86,6 +96,9 @@ class Batcher:
     _slow: int = 0
     _retired: bool = False
     _thread: Thread | None = None
+    _loop: asyncio.AbstractEventLoop | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while rows leave the queue, which both the event loop and the thread take from."""
 
     def submit(
         self,
@@ -108,24 +121,34 @@ class Batcher:
             Overloaded: Too many rows wait already, or the model hangs on all its threads.
         """
         count = waiting.count
-        if self.queued + count > self.max_queue and self.queued:
-            raise Overloaded(
-                f"{self.queued} rows wait for model {self.model.name}; come again later"
-            )
-        if self.lost >= MAX_LOST:
-            raise Overloaded(
-                f"model {self.model.name} does not come back from {self.lost} calls; "
-                "come again later"
-            )
-        loop = asyncio.get_running_loop()
+        busy = self.refusal(count)
+        if busy is not None:
+            raise busy
+        loop = self._loop
+        if loop is None:  # to ask for it is a system call
+            loop = self._loop = asyncio.get_running_loop()
         if self._running is not None or not self.quick:
             patience = max(waiting.deadline - time.monotonic(), 0.0)
             waiting.timer = loop.call_later(patience, self._expire, waiting)
-        self._waiting.append(waiting)
-        self.queued += count
+        with self._lock:
+            self._waiting.append(waiting)
+            self.queued += count
         if not self._busy:
             self._busy = True
             loop.call_soon(self._begin)
+
+    def refusal(self, count: int) -> Overloaded | None:
+        """Say why so many rows more may not wait; None if they may."""
+        if self.queued + count > self.max_queue and self.queued:
+            return Overloaded(
+                f"{self.queued} rows wait for model {self.model.name}; come again later"
+            )
+        if self.lost >= MAX_LOST:
+            return Overloaded(
+                f"model {self.model.name} does not come back from {self.lost} calls; "
+                "come again later"
+            )
+        return None
 
     def retire(self) -> None:
         """End the thread once nothing waits any more; may be called from any thread."""
@@ -139,7 +162,10 @@ class Batcher:
             thread.end()
 
     def _begin(self) -> None:
-        batch, rows = self._next()
+        with self._lock:
+            batch, rows, late = self._next()
+        for waiting in late:
+            self._expire(waiting)
         if not batch:
             self._busy = False
             if self._retired:
@@ -169,24 +195,48 @@ class Batcher:
         loop = asyncio.get_running_loop()
         if self._thread is None:
             self._thread = Thread(f"model-{self.model.name}")
-        call = _Call(batch)
-        call.alarm = loop.call_later(self.hang_after, self._give_up, call)
         for waiting in batch:
             if waiting.timer is None:  # it was queued for the event loop
                 patience = max(waiting.deadline - time.monotonic(), 0.0)
                 waiting.timer = loop.call_later(patience, self._expire, waiting)
+        call = _Call(batch)
+        self._expect(call)
+        self._thread.do(lambda: self._work(call, loop))
+
+    def _expect(self, call: _Call) -> None:
+        """Wait for a call on the thread, but not for ever."""
+        loop = asyncio.get_running_loop()
+        call.alarm = loop.call_later(self.hang_after, self._give_up, call)
         self._running = call
 
-        def work() -> None:
+    def _work(self, call: _Call | None, loop: asyncio.AbstractEventLoop) -> None:
+        """Score a batch, and those that came meanwhile; runs on the thread."""
+        while call is not None:
             began = time.perf_counter()
-            result = _scored(self.model, self.reader, batch)
+            result = _scored(self.model, self.reader, call.batch)
             seconds = time.perf_counter() - began
+            following, late = self._follow(call)
             with suppress(RuntimeError):  # the loop is closed: the service has ended
-                loop.call_soon_threadsafe(self._end, call, result, seconds)
+                loop.call_soon_threadsafe(self._end, call, result, seconds, following, late)
+            call = following
 
-        self._thread.do(work)
+    def _follow(self, call: _Call) -> tuple[_Call | None, list[Waiting]]:
+        """End a call on the thread and take the next one, with those that it is too late for."""
+        with self._lock:
+            call.ended = True
+            if call.left or self.quick:
+                return None, []
+            batch, _, late = self._next()
+            return (_Call(batch) if batch else None), late
 
-    def _end(self, call: _Call, result: Result, seconds: float) -> None:
+    def _end(
+        self,
+        call: _Call,
+        result: Result,
+        seconds: float,
+        following: _Call | None,
+        late: list[Waiting],
+    ) -> None:
         if call is not self._running:
             self.lost -= 1
             log.warning("model %s came back after %.1f s", self.model.name, seconds)
@@ -194,11 +244,20 @@ class Batcher:
         if call.alarm is not None:
             call.alarm.cancel()
         self._running = None
+        if following is not None:
+            self._expect(following)
+        for waiting in late:
+            self._expire(waiting)
         self._answer(call.batch, result, seconds)
-        self._begin()
+        if following is None:
+            self._begin()
 
     def _give_up(self, call: _Call) -> None:
         """Leave a thread behind that does not come back; the next batch gets a new one."""
+        with self._lock:
+            if call.ended:  # its answers are on their way
+                return
+            call.left = True
         self.lost += 1
         log.error(
             "model %s %s has not come back for %.1f s; its thread is left behind (%d so far)",
@@ -217,9 +276,8 @@ class Batcher:
         self._begin()
 
     def _expire(self, waiting: Waiting) -> None:
-        if waiting.queued:
-            waiting.queued = False
-            self.queued -= waiting.count
+        with self._lock:
+            self._leave(waiting)
         if waiting.timer is not None:
             waiting.timer.cancel()
         if not waiting.answer.done():
@@ -227,24 +285,31 @@ class Batcher:
                 TooLate(f"model {self.model.name} gave no answer before the deadline")
             )
 
-    def _next(self) -> tuple[list[Waiting], int]:
-        """Take what fits into a batch, leaving out what nobody waits for any more."""
+    def _leave(self, waiting: Waiting) -> None:
+        if waiting.queued:
+            waiting.queued = False
+            self.queued -= waiting.count
+
+    def _next(self) -> tuple[list[Waiting], int, list[Waiting]]:
+        """Take what fits into a batch, with its rows; apart from it, what it is too late for.
+
+        What nobody waits for any more is left out.
+        """
         batch: list[Waiting] = []
+        late: list[Waiting] = []
         rows = 0
         now = time.monotonic()
         while self._waiting and (not batch or rows + self._waiting[0].count <= self.max_batch):
             waiting = self._waiting.popleft()
-            if waiting.queued:
-                waiting.queued = False
-                self.queued -= waiting.count
+            self._leave(waiting)
             if waiting.answer.done():
                 continue
             if waiting.deadline < now:
-                self._expire(waiting)
+                late.append(waiting)
                 continue
             batch.append(waiting)
             rows += waiting.count
-        return batch, rows
+        return batch, rows, late
 
     def _answer(self, batch: list[Waiting], result: Result, seconds: float) -> None:
         for waiting in batch:
@@ -264,17 +329,26 @@ class Batcher:
                         waiting.answer.set_result(Answer(predictions, range(start, stop), {}))
                     start = stop
             else:
-                _share(batch, predictions, result)
+                share(batch, predictions, result)
         if self.watch is not None:
             self.watch(batch, result, seconds)
 
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """A batch that a thread is at work on."""
+    """A batch that a thread is at work on.
+
+    Attributes:
+        batch: What it scores.
+        alarm: Gives it up when it takes too long.
+        ended: Whether it came back.
+        left: Whether it was given up before that.
+    """
 
     batch: list[Waiting]
     alarm: asyncio.TimerHandle | None = None
+    ended: bool = False
+    left: bool = False
 
 
 def _scored(model: Model, reader: RecordReader, batch: list[Waiting]) -> Result:
@@ -306,33 +380,6 @@ def _together(reader: RecordReader, batch: list[Waiting]) -> Decoded:
         pa.concat_arrays(pieces) for pieces in zip(*(p.batch.columns for p in parts), strict=True)
     ]
     return Decoded(pa.RecordBatch.from_arrays(columns, schema=reader.arrow), merge(moved))
-
-
-def _share(batch: list[Waiting], predictions: Predictions, result: scoring.Scored) -> None:
-    places = places_of(result, sum(waiting.count for waiting in batch))
-    told: dict[int, list[tuple[str, str, str]]] = {}
-    columns = [
-        result.problems.column(name).to_pylist() for name in ("row", "field", "code", "reason")
-    ]
-    for row, *problem in zip(*columns, strict=True):
-        told.setdefault(row, []).append((problem[0], problem[1], problem[2]))
-    start = 0
-    for waiting in batch:
-        stop = start + waiting.count
-        mine = {row - start: told[row] for row in range(start, stop) if row in told}
-        if not waiting.answer.done():
-            waiting.answer.set_result(Answer(predictions, places[start:stop], mine))
-        start = stop
-
-
-def places_of(result: scoring.Scored, total: int) -> Sequence[int]:
-    """Return for each row of a batch its place among the predictions, -1 for a rejected one."""
-    if result.rows is None:
-        return range(total)
-    places = [-1] * total
-    for place, row in enumerate(result.rows.tolist()):
-        places[row] = place
-    return places
 
 
 __all__ = [

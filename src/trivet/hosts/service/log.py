@@ -22,7 +22,7 @@ from pathlib import Path
 from trivet.databases import Connection
 from trivet.errors import TransientError
 from trivet.hosts.service.batcher import Result, TooLate, Waiting
-from trivet.hosts.service.log_rows import Entry, columns_of, predictions_of, rejects_of
+from trivet.hosts.service.log_rows import Entry, asked, columns_of, predictions_of, rejects_of
 from trivet.hosts.service.metrics import Metrics
 from trivet.hosts.service.serving import Served
 from trivet.results import rows as results
@@ -148,21 +148,22 @@ class PredictionWriter:
         """Take a batch; an observer of `trivet.hosts.service.serving.Models`."""
         if isinstance(result, Exception):
             return
-        start, kept = 0, []
+        start = rows = 0
+        kept = []
         sample, chance = self._settings.sample, self._chance
         for waiting in batch:
             if sample >= 1 or chance() < sample:
-                kept.append((start, waiting))
+                kept.append(asked(start, waiting))
+                rows += waiting.count
             start += waiting.count
         if not kept:
             return
-        entry = Entry(served, kept, start, result, time.monotonic(), time.time())
-        rows = entry.rows
         if not self._settings.block and self.queued and self.queued + rows > self._settings.queue:
             self._count("dropped", rows)
             self._tell("the prediction log is full: %d rows wait; more are left out", self.queued)
             return
         self._put += rows
+        entry = Entry(served, kept, rows, start, result, time.monotonic(), time.time())
         self._entries.append(entry)
 
     def _count(self, what: str, rows: int) -> None:

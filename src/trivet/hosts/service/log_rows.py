@@ -11,28 +11,56 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from trivet.hosts.service.batcher import Result, Waiting, places_of
+from trivet import scoring
+from trivet.hosts.service.answers import Waiting, places_of
 from trivet.hosts.service.serving import Served
 from trivet.records import plain_text, text_of
 from trivet.results import rows as results
 from trivet.validation import Decoded
 
+Asked = tuple[int, int, str, float, tuple[Sequence[Any], ...], tuple[pa.RecordBatch, ...]]
+"""Of one request the place of its first row in the batch, its rows, its id, when it came, and what
+they carry beside their inputs: row by row, or as columns of some batches.
+
+Nothing in it leads back to the request: thousands of answered ones, with all that hangs on them,
+would be looked at by the garbage collector again and again. A plain tuple of plain values is not.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One batch as it was scored."""
+    """One batch as it was scored.
+
+    Attributes:
+        served: What scored it.
+        requests: Those of its requests that are logged.
+        rows: Theirs.
+        total: Rows of the batch.
+        result: What came of it.
+        ended: When, by `time.monotonic`.
+        at: When, as seconds since 1970.
+    """
 
     served: Served
-    requests: Sequence[tuple[int, Waiting]]
+    requests: Sequence[Asked]
+    rows: int
     total: int
-    result: Result
+    result: scoring.Scored
     ended: float
     at: float
 
-    @property
-    def rows(self) -> int:
-        """Rows of it that are to be written."""
-        return sum(waiting.count for _, waiting in self.requests)
+
+def asked(start: int, waiting: Waiting) -> Asked:
+    """Keep of a request what its rows in the log tell."""
+    values: tuple[Sequence[Any], ...] = ()
+    batches: tuple[pa.RecordBatch, ...] = ()
+    if not isinstance(waiting.rows, Decoded):
+        values = tuple([record.beside for record in waiting.rows])
+    elif waiting.beside is None:
+        batches = (waiting.rows.batch,)
+    else:
+        batches = (waiting.beside, waiting.rows.batch)
+    return start, waiting.count, waiting.name, waiting.began, values, batches
 
 
 def columns_of(served: Served) -> pa.Schema:
@@ -54,19 +82,15 @@ def predictions_of(
     before = 0
     for entry in entries:
         result = entry.result
-        assert not isinstance(result, Exception)  # such a batch is not taken
         places = places_of(result, entry.total)
         known = len(picked)
-        for start, waiting in entry.requests:
-            beside = _beside(served, waiting)
-            for row in range(waiting.count):
+        for start, count, name, began, *beside in entry.requests:
+            for row, key in enumerate(_keys(served, count, *beside)):
                 if places[start + row] >= 0:
                     picked.append(before + places[start + row])
-                    ids.append(_id(waiting, row))
-                    keys.append(next(beside))
-                    seconds.append(entry.ended - waiting.began)
-                else:
-                    next(beside)
+                    ids.append(_id(name, count, row))
+                    keys.append(key)
+                    seconds.append(entry.ended - began)
         at += [entry.at] * (len(picked) - known)
         inputs.append(result.inputs)
         outputs.append(result.predictions)
@@ -108,20 +132,19 @@ def rejects_of(served: Served, deployment: str, entries: Sequence[Entry]) -> pa.
     names = served.reader.beside
     for entry in entries:
         result = entry.result
-        assert not isinstance(result, Exception)  # such a batch is not taken
         if not result.problems.num_rows:
             continue
         at = dt.datetime.fromtimestamp(entry.at, dt.UTC)
         told: dict[int, list[dict[str, Any]]] = {}
         for problem in result.problems.to_pylist():
             told.setdefault(problem["row"], []).append(problem)
-        for start, waiting in entry.requests:
-            for row, key in enumerate(_beside(served, waiting)):
+        for start, count, name, _, *beside in entry.requests:
+            for row, key in enumerate(_keys(served, count, *beside)):
                 for p in told.get(start + row, ()):
                     source = msgspec.json.encode(dict(zip(names, key, strict=True))).decode()
                     reason = plain_text(p["reason"])
                     field = plain_text(p["field"])
-                    about = (field, p["code"], reason, _id(waiting, row), at)
+                    about = (field, p["code"], reason, _id(name, count, row), at)
                     found.append((deployment, 0, source, *about))
     columns = list(zip(*found, strict=True)) or [()] * len(results.REJECTS)
     return pa.RecordBatch.from_arrays(
@@ -130,26 +153,23 @@ def rejects_of(served: Served, deployment: str, entries: Sequence[Entry]) -> pa.
     )
 
 
-def _id(waiting: Waiting, row: int) -> str:
+def _id(name: str, count: int, row: int) -> str:
     """Return a row's id as its answer told it."""
-    return waiting.name if waiting.count == 1 else f"{waiting.name}-{row}"
+    return name if count == 1 else f"{name}-{row}"
 
 
-def _beside(served: Served, waiting: Waiting) -> Iterator[Sequence[str | None]]:
+def _keys(
+    served: Served,
+    count: int,
+    values: Sequence[Sequence[Any]],
+    batches: Sequence[pa.RecordBatch],
+) -> Iterator[Sequence[str | None]]:
     """Give each row's key, as text."""
-    names = served.reader.beside
-    if not isinstance(waiting.rows, Decoded):
-        for record in waiting.rows:
-            yield [text_of(value) for value in record.beside]
-        return
-    carried = waiting.beside
-    columns: list[list[Any]] = []
-    for name in names:
-        for batch in (carried, waiting.rows.batch):
-            if batch is not None and name in batch.schema.names:
-                columns.append(batch.column(name).to_pylist())
-                break
-        else:
-            columns.append([None] * waiting.count)
-    for row in range(waiting.count):
-        yield [text_of(column[row]) for column in columns]
+    if batches:
+        columns: list[list[Any]] = []
+        for name in served.reader.beside:
+            found = (b.column(name).to_pylist() for b in batches if name in b.schema.names)
+            columns.append(next(found, [None] * count))
+        values = [[column[row] for column in columns] for row in range(count)]
+    for row in values:
+        yield [text_of(value) for value in row]

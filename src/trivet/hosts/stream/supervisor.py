@@ -16,6 +16,7 @@ from trivet.hosts.stream import worker
 from trivet.hosts.stream.metrics import HELP, Metrics
 from trivet.hosts.stream.settings import StreamSettings
 from trivet.hosts.stream.worker import Plan
+from trivet.results.tables import view_of
 from trivet.workers import Job, Workers
 
 END_SECONDS = 10.0
@@ -86,7 +87,7 @@ class Supervisor:
             return
         self._told = True
         into = [settings.output] if settings.output else []
-        into += [f"view {settings.name}"] if settings.results else []
+        into += [f"the view {view_of(settings.name)}"] if settings.results else []
         log.info(
             "%s: scoring %s with %s into %s",
             settings.name,

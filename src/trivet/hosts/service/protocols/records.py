@@ -28,8 +28,6 @@ LARGE_ROWS = 1000
 
 _PROBLEM = [(b"content-type", b"application/problem+json")]
 
-_Single = tuple[Served, Record]
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -103,21 +101,17 @@ async def predict(context: Context, request: Request) -> Reply:
     return Reply(_many(answer, served, request.id))
 
 
-def single(path: str, kind: bytes | None, body: bytes, models: Models) -> _Single | None:
-    """Read the commonest request, a small good row for a model's default version; None for others.
+def asked(path: str, kind: bytes | None, body: bytes, models: Models) -> Served | None:
+    """Return the model of the commonest request: one small row for a default version.
 
-    Those others are `predict`'s, which also says what is wrong with them.
+    None for all others, which are `predict`'s.
     """
     if kind is not None and kind != b"application/json":
         return None
     if not path.startswith(PREFIX) or len(body) > LARGE_BYTES or b'"rows"' in body:
         return None
     family = models.families.get(path[len(PREFIX) :])
-    if family is None:
-        return None
-    served = family.versions[family.default]
-    record = served.reader.read(body)
-    return None if record.problems else (served, record)
+    return None if family is None else family.versions[family.default]
 
 
 def written(answer: Answer, served: Served, name: str) -> Reply:
