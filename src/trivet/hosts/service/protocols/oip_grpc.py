@@ -63,6 +63,10 @@ _CONTENTS = {
 }
 """Datatype to the member that has its values."""
 
+LARGE_BYTES = 64 * 2**10
+MAX_MEMBERS = 10_000
+"""So many members a larger message may have, beside those that its rows need."""
+
 MAX_MESSAGE = 4000
 """So many characters of a status go into a trailer; gRPC takes 8 KB of all of them."""
 
@@ -100,6 +104,8 @@ def server(make: Callable[[str, float], Context], watch: Watch | None = None) ->
                     _admit(given, keys)
                 left = rpc.time_remaining()
                 deadline = began + (timeout if left is None else min(left, timeout))
+                if len(body) > LARGE_BYTES:
+                    check_members(body, _most(context))
                 reply = await answering(context, _parsed(kind, body), deadline)
                 reply = reply.SerializeToString()
                 status = grpc.StatusCode.OK
@@ -150,6 +156,60 @@ def _admit(given: dict[str, Any], keys: Sequence[bytes]) -> None:
         )
 
 
+def check_members(body: bytes, most: int) -> None:
+    """Refuse a message of far more members than a request has use for, before it is parsed.
+
+    A tensor or a text of two bytes takes many times as much once it is an object. What is no
+    message is left to the parser to refuse.
+
+    Raises:
+        Refused: There are too many.
+    """
+    pending = [(0, len(body), 0)]
+    try:
+        while pending:
+            at, end, depth = pending.pop()
+            while at < end:
+                most -= 1
+                if most < 0:
+                    raise Refused("too_large", "the message has too many tensors or values")
+                tag, at = _varint(body, at)
+                kind = tag & 7
+                if kind == 2:
+                    size, at = _varint(body, at)
+                    if tag >> 3 == 5 and depth < 2:  # a request's tensors, a tensor's contents
+                        pending.append((at, min(at + size, end), depth + 1))
+                    at += size
+                elif kind == 0:
+                    _, at = _varint(body, at)
+                elif kind in (1, 5):
+                    at += 8 if kind == 1 else 4
+                else:
+                    return
+    except IndexError:
+        return
+
+
+def _varint(body: bytes, at: int) -> tuple[int, int]:
+    """Return the number that begins at a place, and the place behind it."""
+    value = shift = 0
+    while body[at] > 127:
+        value |= (body[at] & 127) << shift
+        shift += 7
+        at += 1
+        if shift > 63:
+            raise IndexError(at)
+    return value | body[at] << shift, at + 1
+
+
+def _most(context: Context) -> int:
+    """Return how many values a request may have, for the widest of the models."""
+    families = context.models.families.values()
+    widths = [len(v.model.inputs) for family in families for v in family.versions.values()]
+    width = max(widths, default=0) + len(context.models.key)
+    return context.settings.max_rows * width + MAX_MEMBERS
+
+
 def _parsed(kind: Any, body: bytes) -> Any:
     try:
         return kind.FromString(body)
@@ -186,7 +246,12 @@ async def _model_infer(context: Context, request: Any, deadline: float) -> Any:
     raw = bool(request.raw_input_contents)
     requested = [output.name for output in request.outputs]
     check_requested(requested, model.outputs)
-    rows = rows_of(_tensors(request), model.inputs, context.models.key, context.settings.max_rows)
+    rows = rows_of(
+        _tensors(request, _most(context)),
+        model.inputs,
+        context.models.key,
+        context.settings.max_rows,
+    )
     answer = all_good(
         await context.score(
             served, rows.decoded, rows.decoded.batch.num_rows, deadline, beside=rows.beside
@@ -205,7 +270,7 @@ _METHODS: dict[str, Answering] = {
 }
 
 
-def _tensors(request: Any) -> list[Tensor]:
+def _tensors(request: Any, most: int) -> list[Tensor]:
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise Refused(
@@ -220,12 +285,12 @@ def _tensors(request: Any) -> list[Tensor]:
                 raise refused(given.name, "has contents, beside raw_input_contents")
             data = memoryview(raw[place])
         else:
-            data = _typed(given)
+            data = _typed(given, most)
         tensors.append(Tensor(given.name, given.datatype, tuple(given.shape), data))
     return tensors
 
 
-def _typed(given: Any) -> list[object]:
+def _typed(given: Any, most: int) -> list[object]:
     """Return the values of a tensor, which must be where its datatype has them."""
     member = _CONTENTS.get(given.datatype)
     for field, _ in given.contents.ListFields():
@@ -235,7 +300,10 @@ def _typed(given: Any) -> list[object]:
                 f"has {field.name}; {given.datatype[:20]} has its values in "
                 f"{member or 'raw_input_contents'}",
             )
-    values: list[object] = [] if member is None else list(getattr(given.contents, member))
+    found: Sequence[object] = [] if member is None else getattr(given.contents, member)
+    if len(found) > most:
+        raise Refused("too_large", f"tensor {given.name[:100]!r} has too many values")
+    values = list(found)
     if member != "bytes_contents":
         return values
     try:

@@ -38,6 +38,17 @@ class _Rows(msgspec.Struct, gc=False):
 _rows = msgspec.json.Decoder(_Rows)
 
 
+class _Object(msgspec.Struct, gc=False):
+    """Any object; what is in it is passed over."""
+
+
+class _Objects(msgspec.Struct, gc=False):
+    rows: list[_Object] | msgspec.UnsetType = msgspec.UNSET
+
+
+_objects = msgspec.json.Decoder(_Objects)
+
+
 class One(msgspec.Struct, gc=False):
     """The answer for one row."""
 
@@ -140,6 +151,8 @@ def _decode(body: bytes, served: Served, limit: int) -> tuple[Sequence[Record], 
     """Return a request's rows, and whether it was a single object."""
     if b'"rows"' in body and "rows" not in served.model.inputs.names:
         try:
+            if len(body) > LARGE_BYTES:
+                _check_large(body, len(served.model.inputs), limit)
             several = _rows.decode(body).rows
         except msgspec.ValidationError as error:
             raise Refused("bad_request", f"rows must be a list of objects: {error}") from None
@@ -149,6 +162,18 @@ def _decode(body: bytes, served: Served, limit: int) -> tuple[Sequence[Record], 
             _check_count(len(several), limit)
             return [served.reader.read(raw) for raw in several], False
     return [served.reader.read(body)], True
+
+
+def _check_large(body: bytes, width: int, limit: int) -> None:
+    """Refuse a list of far too many rows, objects or not, before an object is made of each.
+
+    Raises:
+        Refused: There are too many objects.
+        ValidationError: There are many values that are in no object.
+    """
+    check_size(body, width, limit)
+    if body.count(b",") - body.count(b":") > limit:  # an object's members have a colon each
+        _objects.decode(body)
 
 
 def _loosely(body: bytes, served: Served, limit: int) -> tuple[Sequence[Record], bool]:
