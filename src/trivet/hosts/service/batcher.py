@@ -125,7 +125,7 @@ class Batcher:
         if busy is not None:
             raise busy
         loop = self._loop
-        if loop is None:  # to ask for it is a system call
+        if loop is None or loop.is_closed():  # to ask for the running one is a system call
             loop = self._loop = asyncio.get_running_loop()
         if self._running is not None or not self.quick:
             patience = max(waiting.deadline - time.monotonic(), 0.0)
