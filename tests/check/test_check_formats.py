@@ -44,7 +44,7 @@ def verdicts_of(root: Path, models: dict[str, Any]) -> list[Verdict]:
             for name, inputs in models.items()
         },
         "stream": {
-            f"{name}-live": {"model": name, "topic": "rows", "key": ["id"]} for name in models
+            f"{name}-live": {"model": name, "topic": "rows", "key": ["order"]} for name in models
         },
         "service": {"models": list(models)},
     }
