@@ -150,7 +150,9 @@ class App:
         await send({"type": "http.response.body", "body": reply.body})
         self._note(scope, reply.status, context, self._speaks[id(speaking)])
 
-    def straight(self, scope: Scope, body: bytes, write: Write) -> bool:
+    def straight(
+        self, scope: Scope, body: bytes, write: Write, loop: asyncio.AbstractEventLoop
+    ) -> bool:
         """Answer a small good row without a task of its own; the model's batch writes the answer.
 
         Returns:
@@ -189,7 +191,7 @@ class App:
             fail(busy)
         else:
             answer = Straight(served, name, end, fail)
-            served.batcher.queue(Waiting(rows, 1, deadline, answer, name, began))
+            served.batcher.queue(Waiting(rows, 1, deadline, answer, name, began), loop)
         return True
 
     def _headed(self, reply: Reply, name: str) -> Headers:

@@ -96,7 +96,6 @@ class Batcher:
     _slow: int = 0
     _retired: bool = False
     _thread: Thread | None = None
-    _loop: asyncio.AbstractEventLoop | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while rows leave the queue, which both the event loop and the thread take from."""
 
@@ -110,12 +109,17 @@ class Batcher:
         beside: pa.RecordBatch | None = None,
     ) -> asyncio.Future[Answer]:
         """Queue rows; the future gets their answer. See `queue`."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.queue(Waiting(rows, count, deadline, answer, name, began, beside))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
+        self.queue(Waiting(rows, count, deadline, answer, name, began, beside), loop)
         return answer
 
-    def queue(self, waiting: Waiting) -> None:
+    def queue(self, waiting: Waiting, loop: asyncio.AbstractEventLoop) -> None:
         """Queue rows that are waited for in a way of the caller's own.
+
+        Args:
+            waiting: The rows.
+            loop: The one that runs: to ask for it is a system call.
 
         Raises:
             Overloaded: Too many rows wait already, or the model hangs on all its threads.
@@ -124,9 +128,6 @@ class Batcher:
         busy = self.refusal(count)
         if busy is not None:
             raise busy
-        loop = self._loop
-        if loop is None or loop.is_closed():  # to ask for the running one is a system call
-            loop = self._loop = asyncio.get_running_loop()
         if self._running is not None or not self.quick:
             patience = max(waiting.deadline - time.monotonic(), 0.0)
             waiting.timer = loop.call_later(patience, self._expire, waiting)

@@ -68,7 +68,7 @@ class Connection(HttpToolsProtocol):
         def write(status: int, headers: Headers, body: bytes) -> None:
             self._write(cycle, status, headers, body)
 
-        if self.app.straight(cycle.scope, bytes(cycle.body), write):
+        if self.app.straight(cycle.scope, bytes(cycle.body), write, self.loop):
             self._held = None
         else:
             self._let_go()
