@@ -40,6 +40,7 @@ _SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_parallel_workers": "0",
+    "autovacuum": "off",  # a large table is as new as can be: nothing may rest on its statistics
     "timezone": "Europe/Paris",  # a session's zone must never change what a moment means
 }
 

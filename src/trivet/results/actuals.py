@@ -259,6 +259,8 @@ def _done(
     dialect = db.dialect.name
     table = table_of(known.name)
     columns = columns_of(db, table)
+    if pulled.rows and dialect == "postgresql":
+        db.execute(named("analyze_actuals", dialect))
     with db.transaction():
         db.execute(
             named("add_pull", dialect),

@@ -92,6 +92,11 @@ ON CONFLICT (deployment, interval_start, row_key) DO UPDATE SET
 WHERE trivet_actuals.number IS DISTINCT FROM excluded.number
    OR trivet_actuals.label IS DISTINCT FROM excluded.label
 
+-- name: analyze_actuals
+-- Tell PostgreSQL how many true values there are. Until it finds out by itself, a minute or so after
+-- the first pull, it expects none, and looks for each of them in all of the predictions.
+ANALYZE trivet_actuals
+
 -- name: add_pull
 INSERT INTO trivet_pulls (
     deployment, interval_start, interval_end, pulled_at, row_count, unusable_count
