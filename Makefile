@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
-# Two test processes a core: they wait for servers half of their time.
-SPREAD ?= -n 4 --dist worksteal
+# More test processes than cores: they wait for servers a third of their time.
+SPREAD ?= -n 3 --dist worksteal
 
 # The tests start hundreds of processes: none may compile the program anew (nothing is "nothing set").
 export PYTHONDONTWRITEBYTECODE :=

@@ -27,6 +27,16 @@ from trivet.schema import TYPES, Field, Schema
 from trivet.settings import load_project
 from trivet.validation import conform
 
+STREAMED = {
+    "lightgbm-regressor",
+    "xgboost-linear",
+    "sklearn-dicts",
+    "onnx-classifier",
+    "python-class",
+    "mlflow",
+}
+"""One model of each format: a stream takes as long as all the other ways together."""
+
 
 def verdicts_of(root: Path, models: dict[str, Any]) -> list[Verdict]:
     with connect("sqlite:///source.db", root=root, write=True) as db:
@@ -44,7 +54,8 @@ def verdicts_of(root: Path, models: dict[str, Any]) -> list[Verdict]:
             for name, inputs in models.items()
         },
         "stream": {
-            f"{name}-live": {"model": name, "topic": "rows", "key": ["order"]} for name in models
+            f"{name}-live": {"model": name, "topic": "rows", "key": ["order"]}
+            for name in STREAMED.intersection(models)
         },
         "service": {"models": list(models)},
     }
@@ -78,7 +89,7 @@ def test_every_format(tmp_path: Path) -> None:
         )
         models[name] = case.inputs
     verdicts = verdicts_of(tmp_path, models)
-    assert len(verdicts) == 19 * len(models)
+    assert len(verdicts) == 17 * len(models) + 2 * len(STREAMED)
     assert not [(v.model, v.way, v.error, v.difference) for v in verdicts if not v.holds]
 
 

@@ -140,7 +140,7 @@ def test_processes_that_die_are_replaced_and_a_new_version_is_taken(
         until(is_renewed)
     assert running.error is None
     assert running.supervisor.pids == []
-    assert "scoring rides with toy 1 into scored and view tips" in caplog.text
+    assert "scoring rides with toy 1 into scored and the view tips" in caplog.text
     assert all(f"process {pid} died (signal 9)" in caplog.text for pid in killed)
 
 
