@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -105,11 +105,7 @@ class KafkaBroker:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise error_of(error.args[0], f"{self._name}, topic {topic!r}") from None
-        deadline = time.monotonic() + _CALL_SECONDS
-        while not self._is_ready(topic):
-            if time.monotonic() > deadline:
-                raise BrokerUnavailable(f"{self._name}: topic {topic!r} has no leader yet")
-            time.sleep(0.02)
+        self._wait(lambda: self._is_ready(topic), f"topic {topic!r} has no leader yet")
 
     def delete(self, topic: str) -> None:
         place = f"{self._name}, topic {topic!r}"
@@ -119,11 +115,8 @@ class KafkaBroker:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise error_of(error.args[0], place) from None
-        deadline = time.monotonic() + _CALL_SECONDS
-        while topic in self.topics():  # asked for it by name, a broker might make it anew
-            if time.monotonic() > deadline:
-                raise BrokerUnavailable(f"{place}: it is still there")
-            time.sleep(0.02)
+        # Asked for it by name, a broker might make it anew.
+        self._wait(lambda: topic not in self.topics(), f"topic {topic!r} is still there")
 
     def delete_group(self, group: str) -> None:
         place = f"{self._name}, group {group!r}"
@@ -144,6 +137,14 @@ class KafkaBroker:
             else:
                 return
             time.sleep(0.05)
+
+    def _wait(self, is_done: Callable[[], bool], otherwise: str) -> None:
+        """Look again until the cluster has done what it agreed to."""
+        deadline = time.monotonic() + _CALL_SECONDS
+        while not is_done():
+            if time.monotonic() > deadline:
+                raise BrokerUnavailable(f"{self._name}: {otherwise}")
+            time.sleep(0.02)
 
     def member(
         self,

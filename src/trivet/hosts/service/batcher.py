@@ -29,7 +29,6 @@ from trivet.hosts.service.answers import (
     Awaited,
     Predictions,
     Waiting,
-    places_of,
     share,
 )
 from trivet.hosts.service.lane import Thread
@@ -391,5 +390,4 @@ __all__ = [
     "Predictions",
     "TooLate",
     "Waiting",
-    "places_of",
 ]
