@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 # More test processes than cores: they wait for servers a third of their time.
 SPREAD ?= -n 3 --dist worksteal
 
+# A test whose process hangs where no signal reaches it ends with the stacks of all its threads.
+FROZEN ?= -o faulthandler_timeout=420 -o faulthandler_exit_on_timeout=true
+
 # The tests start hundreds of processes: none may compile the program anew (nothing is "nothing set").
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -73,7 +76,7 @@ maybe-kafka:
 	-@$(MAKE) --no-print-directory kafka
 
 test: $(VENV)/.dev .clients/.done maybe-kafka browser
-	TRIVET_CLIENTS_PYTHON=$(CURDIR)/.clients/bin/python $(BIN)/python -m pytest $(SPREAD) -m 'not soak' --cov
+	TRIVET_CLIENTS_PYTHON=$(CURDIR)/.clients/bin/python $(BIN)/python -m pytest $(SPREAD) $(FROZEN) -m 'not soak' --cov
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -127,7 +127,6 @@ def test_nothing_outlives_one_that_is_killed(project: Path, up: Up, until: Until
     up.process.wait()
     with Up(project, until, "client") as second:  # with what it needs; it waits for the others
         second.wait_ready()
-        assert f"process {up.process.pid} was killed" in (project / "up.log").read_text()
         assert second.names == {"service", "client"}
         assert second.stop() == 0
 

@@ -18,7 +18,7 @@ import pytest
 from support.kafka import KafkaServer
 from support.postgres import PostgresServer
 from support.streams import Stream, event
-from trivet.errors import TopicNotFound
+from trivet.errors import BrokerUnavailable, TopicNotFound
 
 PATIENCE = 300.0
 KEYS = 50
@@ -137,7 +137,8 @@ def _run_topic(stream: Stream, events: int, kills: int) -> None:
     """Into a topic alone, in transactions."""
 
     def count() -> int:
-        with suppress(TopicNotFound):  # the first worker that lives for long enough makes it
+        # The first worker that lives for long enough makes it.
+        with suppress(TopicNotFound, BrokerUnavailable):
             return len(stream.values("tipped"))
         return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.server
 import io
 import os
@@ -129,6 +130,19 @@ def test_what_a_killed_one_left_counts_for_nothing(tmp_path: Path) -> None:
         assert read(tmp_path) is None
         board.show(Status(project="p", pid=2**22 + 1, started=1.0))  # its guard has the lock
         assert read(tmp_path) is None
+
+
+def test_what_a_killed_one_started_is_waited_for(tmp_path: Path) -> None:
+    told: list[str] = []
+    with claimed(tmp_path) as guarded:
+        guarded.show(Status(project="p", pid=2**22 + 1, started=1.0))
+
+        def ended(what: str) -> None:
+            told.append(what)
+            fcntl.flock(guarded.lock, fcntl.LOCK_UN)
+
+        with claimed(tmp_path, waits=ended):
+            assert told == [f"process {2**22 + 1} was killed; waiting for what it started to end"]
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
