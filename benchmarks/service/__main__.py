@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from service.load import Load, warm, wrk
+from service.load import Load, offered, warm, wrk
 from service.sides import PEERS, Environments, Side, echo, peer, resident, running, trivet
 
 HERE = Path(__file__).parent
@@ -185,20 +185,20 @@ def overload(bench: Bench) -> None:
     settings: dict[str, object] = {"log": "none", "max_queue": 128, "max_batch": 64}
     side = trivet(bench.environments, bench.work, "heavy", "overload", **settings)
     bodies = bench.work / "data" / "heavy.record.jsonl"
-    ratios, latest = [], []
+    ratios, times, latest = [], [], []
     with running(side, bodies.read_bytes().splitlines()[0]):
         warm(side.url, bodies, side.content_type)
         for number in range(bench.rounds):
             peak = wrk(side.url, bodies, side.content_type, 64, bench.seconds, whole=False).rate
-            address = ("127.0.0.1", str(side.port), side.path, bodies)
-            more = ("256", str(4 * peak), str(bench.seconds))
-            told = json.loads(bench.python("-m", "service.load", *address, *more))
-            print(f"  round {number + 1}: peak {peak:,.0f}/s; {told}", flush=True)
-            ratios.append(told["statuses"].get("200", 0) / bench.seconds / peak)
-            latest.append(told.get("p99 503", 0.0))
+            load = offered(side.url, bodies, side.content_type, 512, 4 * peak, bench.seconds)
+            print(f"  round {number + 1}: peak {peak:,.0f}/s; {_told(load)}", flush=True)
+            ratios.append(load.rate / peak)
+            times.append(load.offered / peak)
+            latest.append(load.late)
+    _verdict("requests offered / peak", times, ">=", 3.8)
     _verdict("goodput at 4 times the load / peak", ratios, ">=", 0.8)
-    _verdict("p99 of the 503 (ms)", latest, "<=", 50.0)
-    bench.figures["overload"] = {"goodput": ratios, "p99 of 503": latest}
+    _verdict("p99 of the 503, at most (ms)", latest, "<=", 50.0)
+    bench.figures["overload"] = {"offered": times, "goodput": ratios, "p99 of 503": latest}
 
 
 def arrow(bench: Bench) -> None:

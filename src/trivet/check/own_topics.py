@@ -66,6 +66,8 @@ def own_topics(broker: Broker, group: str, topics: Iterable[str]) -> Iterator[No
 
 def _clear(broker: Broker, group: str, topics: Iterable[str]) -> None:
     with ExitStack() as last_first:
+        # What a transaction committed may reach the group after its end was told.
+        last_first.callback(broker.delete_group, group)
         for topic in topics:
             last_first.callback(broker.delete, topic)
         last_first.callback(broker.delete_group, group)  # a topic that is left tells of it
