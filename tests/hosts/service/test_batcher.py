@@ -321,6 +321,33 @@ def test_a_model_that_turns_out_slow_gets_a_thread(monkeypatch: pytest.MonkeyPat
     run(steps)
 
 
+def test_a_model_whose_machine_was_busy_comes_back_ever_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SETTLED_TIMES", 3)
+
+    async def asked(batcher: Batcher, times: int) -> None:
+        for _ in range(times):
+            assert told(await put(batcher, 1)) == [1]
+
+    async def steps() -> None:
+        batcher = make(Watched())
+        for patience in (3, 6):
+            monkeypatch.setattr(module, "SLOW_SECONDS", -1.0)
+            await asked(batcher, module.SLOW_TIMES)
+            assert not batcher.quick
+            await asked(batcher, 2 * patience)  # it is as slow on its thread
+            assert not batcher.quick
+            monkeypatch.setattr(module, "SLOW_SECONDS", 60.0)
+            await asked(batcher, patience - 1)
+            assert not batcher.quick
+            await asked(batcher, 1)
+            assert batcher.quick
+        batcher.retire()
+
+    run(steps)
+
+
 def test_a_watch_sees_every_batch() -> None:
     seen: list[tuple[int, bool, bool]] = []
 

@@ -11,8 +11,11 @@ import pyarrow as pa
 
 from trivet import scoring
 from trivet.contract import Model
-from trivet.records import Record
-from trivet.validation import Decoded
+from trivet.errors import PredictionError, TrivetError
+from trivet.records import Record, RecordReader
+from trivet.validation import Decoded, merge
+
+Result = scoring.Scored | TrivetError
 
 
 class Awaited(Protocol):
@@ -82,6 +85,37 @@ class Predictions:
         if self._lists is None:
             self._lists = [column.to_pylist() for column in self.columns.columns]
         return self._lists
+
+
+def scored(model: Model, reader: RecordReader, batch: list[Waiting]) -> Result:
+    """Score the rows of several requests in one call."""
+    try:
+        return scoring.score(model, _together(reader, batch))
+    except TrivetError as error:
+        return error
+    except BaseException as error:  # noqa: BLE001 - whatever it was, the requests must be answered
+        return PredictionError(
+            f"model {model.name} {model.version}: {type(error).__name__}: {error}"[:500]
+        )
+
+
+def _together(reader: RecordReader, batch: list[Waiting]) -> Decoded:
+    """Put the rows of several requests together, in their order."""
+    if all(not isinstance(w.rows, Decoded) for w in batch):
+        return reader.columns([record for w in batch for record in w.rows])  # type: ignore[union-attr]
+    parts = [w.rows if isinstance(w.rows, Decoded) else reader.columns(w.rows) for w in batch]
+    if len(parts) == 1:
+        return parts[0]
+    moved = []
+    start = 0
+    for part in parts:
+        rows = pa.compute.add(part.problems.column("row"), start)
+        moved.append(part.problems.set_column(0, part.problems.schema.field(0), rows))
+        start += part.batch.num_rows
+    columns = [
+        pa.concat_arrays(pieces) for pieces in zip(*(p.batch.columns for p in parts), strict=True)
+    ]
+    return Decoded(pa.RecordBatch.from_arrays(columns, schema=reader.arrow), merge(moved))
 
 
 def share(batch: Sequence[Waiting], predictions: Predictions, result: scoring.Scored) -> None:

@@ -21,19 +21,20 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from trivet import scoring
 from trivet.contract import Model
-from trivet.errors import PredictionError, TrivetError
+from trivet.errors import TrivetError
 from trivet.hosts.service.answers import (
     Answer,
     Awaited,
     Predictions,
+    Result,
     Waiting,
+    scored,
     share,
 )
 from trivet.hosts.service.lane import Thread
 from trivet.records import Record, RecordReader
-from trivet.validation import Decoded, merge
+from trivet.validation import Decoded
 
 QUICK_SECONDS = 0.0005
 """A model whose batch of a few rows takes no longer is called in the event loop."""
@@ -44,6 +45,10 @@ QUICK_ROWS = 256
 SLOW_SECONDS = 20 * QUICK_SECONDS
 SLOW_TIMES = 5
 """So many batches in a row that took so long in the event loop, and the model gets a thread."""
+
+SETTLED_TIMES = 100
+"""So many that did not, on its thread, and it comes back: it was the machine that was busy. Twice
+as many each time."""
 
 MAX_LOST = 4
 """With so many threads that never came back, a model is not asked any more until one does."""
@@ -59,7 +64,6 @@ class TooLate(TrivetError):
     """The request's deadline passed before it was answered."""
 
 
-Result = scoring.Scored | TrivetError
 Watch = Callable[[Sequence[Waiting], Result, float], None]
 """Told of every batch, after its requests have their answers: what came of it, and its seconds."""
 
@@ -71,7 +75,7 @@ class Batcher:
     Attributes:
         model: What scores them.
         reader: Turns records into its columns.
-        quick: Whether small batches are scored in the event loop.
+        quick: Whether small batches are scored in the event loop, now.
         max_batch: Rows that are scored in one call, unless one request alone has more.
         max_queue: Rows that may wait.
         hang_after: Seconds after which a call on the thread is given up.
@@ -93,6 +97,9 @@ class Batcher:
     _busy: bool = False
     _running: _Call | None = None
     _slow: int = 0
+    _settled: int = 0
+    _patience: int = 0
+    """Batches until a model comes back into the event loop; 0 if it was never there."""
     _retired: bool = False
     _thread: Thread | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -172,23 +179,36 @@ class Batcher:
                 self._end_thread()
         elif self.quick and rows <= QUICK_ROWS:
             began = time.perf_counter()
-            result = _scored(self.model, self.reader, batch)
+            result = scored(self.model, self.reader, batch)
             seconds = time.perf_counter() - began
             self._answer(batch, result, seconds)
             self._slow = self._slow + 1 if seconds > SLOW_SECONDS else 0
             if self._slow == SLOW_TIMES:
-                self.quick = False
-                log.warning(
-                    "model %s takes %.1f ms a batch; it gets a thread of its own from now on",
-                    self.model.name,
-                    seconds * 1000,
-                )
+                self._move_out(seconds)
             if self._waiting:
                 asyncio.get_running_loop().call_soon(self._begin)
             else:
                 self._busy = False
         else:
             self._hand_over(batch)
+
+    def _move_out(self, seconds: float) -> None:
+        """Give a model a thread that was quick and is not any more."""
+        self.quick = False
+        self._slow = self._settled = 0
+        self._patience = 2 * self._patience or SETTLED_TIMES
+        log.warning(
+            "model %s takes %.1f ms a batch; it gets a thread of its own",
+            self.model.name,
+            seconds * 1000,
+        )
+
+    def _move_back(self, seconds: float) -> None:
+        """Have a model in the event loop again that was quick once, and is so for a while."""
+        self._settled = self._settled + 1 if seconds <= SLOW_SECONDS else 0
+        if self._settled == self._patience:
+            self.quick = True
+            log.info("model %s is quick again; it needs no thread", self.model.name)
 
     def _hand_over(self, batch: list[Waiting]) -> None:
         """Score a batch on the model's thread."""
@@ -213,7 +233,7 @@ class Batcher:
         """Score a batch, and those that came meanwhile; runs on the thread."""
         while call is not None:
             began = time.perf_counter()
-            result = _scored(self.model, self.reader, call.batch)
+            result = scored(self.model, self.reader, call.batch)
             seconds = time.perf_counter() - began
             following, late = self._follow(call)
             with suppress(RuntimeError):  # the loop is closed: the service has ended
@@ -244,6 +264,8 @@ class Batcher:
         if call.alarm is not None:
             call.alarm.cancel()
         self._running = None
+        if self._patience and not self.quick:
+            self._move_back(seconds)
         if following is not None:
             self._expect(following)
         for waiting in late:
@@ -351,43 +373,13 @@ class _Call:
     left: bool = False
 
 
-def _scored(model: Model, reader: RecordReader, batch: list[Waiting]) -> Result:
-    """Score the rows of several requests in one call."""
-    try:
-        return scoring.score(model, _together(reader, batch))
-    except TrivetError as error:
-        return error
-    except BaseException as error:  # noqa: BLE001 - whatever it was, the requests must be answered
-        return PredictionError(
-            f"model {model.name} {model.version}: {type(error).__name__}: {error}"[:500]
-        )
-
-
-def _together(reader: RecordReader, batch: list[Waiting]) -> Decoded:
-    """Put the rows of several requests together, in their order."""
-    if all(not isinstance(w.rows, Decoded) for w in batch):
-        return reader.columns([record for w in batch for record in w.rows])  # type: ignore[union-attr]
-    parts = [w.rows if isinstance(w.rows, Decoded) else reader.columns(w.rows) for w in batch]
-    if len(parts) == 1:
-        return parts[0]
-    moved = []
-    start = 0
-    for part in parts:
-        rows = pa.compute.add(part.problems.column("row"), start)
-        moved.append(part.problems.set_column(0, part.problems.schema.field(0), rows))
-        start += part.batch.num_rows
-    columns = [
-        pa.concat_arrays(pieces) for pieces in zip(*(p.batch.columns for p in parts), strict=True)
-    ]
-    return Decoded(pa.RecordBatch.from_arrays(columns, schema=reader.arrow), merge(moved))
-
-
 __all__ = [
     "Answer",
     "Awaited",
     "Batcher",
     "Overloaded",
     "Predictions",
+    "Result",
     "TooLate",
     "Waiting",
 ]
