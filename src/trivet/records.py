@@ -77,6 +77,7 @@ class RecordReader:
 
     def __init__(self, schema: Schema, beside: Sequence[str] = ()) -> None:
         self._schema = schema
+        self._width = len(schema)
         self._beside = self.beside = tuple(beside)
         self.arrow = pa.schema([pa.field(f.name, TYPES[f.type]) for f in schema])
         self._types = self.arrow.types  # each read of a schema makes them again
@@ -115,7 +116,7 @@ class RecordReader:
             OverflowError: A time in it lies outside the years that have a number.
         """
         members = msgspec.structs.astuple(row)
-        width = len(self._schema)
+        width = self._width
         values: Sequence[Any] = members[:width]
         if self._moments:
             values = self._in_utc(values)

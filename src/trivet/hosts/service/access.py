@@ -46,12 +46,15 @@ class AccessLog:
     Args:
         errors_only: Whether only requests that were refused or failed are told.
         write: Takes some lines of text.
+
+    Attributes:
+        least: The lowest status that is told.
     """
 
     def __init__(
         self, *, errors_only: bool, write: Callable[[str], object] = sys.stderr.write
     ) -> None:
-        self._least = 400 if errors_only else 0
+        self.least = 400 if errors_only else 0
         self._write = write
         self._lines: list[Line] = []
         self._left_out = 0
@@ -61,7 +64,7 @@ class AccessLog:
         self, scope: Scope, status: int, seconds: float, context: Context, protocol: str
     ) -> None:
         """Take note of one request."""
-        if status < self._least:
+        if status < self.least:
             return
         if len(self._lines) >= MAX_LINES:
             self._left_out += 1

@@ -28,6 +28,7 @@ from trivet.hosts.service.exchange import (
     Protocol,
     Reply,
     Request,
+    Write,
     explain,
 )
 from trivet.hosts.service.faults import Refused
@@ -37,12 +38,10 @@ from trivet.hosts.service.serving import Models
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.hosts.service.straight import Straight
 
+Loop = asyncio.AbstractEventLoop
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Write = Callable[[int, Headers, bytes], None]
-"""Takes a whole answer: status, headers and body."""
-
 LIVE, READY = "/health/live", "/health/ready"
 _OPEN = frozenset({LIVE, READY, "/v2/health/live", "/v2/health/ready", "/ping"})
 """Paths that need no key."""
@@ -150,9 +149,7 @@ class App:
         await send({"type": "http.response.body", "body": reply.body})
         self._note(scope, reply.status, context, self._speaks[id(speaking)])
 
-    def straight(
-        self, scope: Scope, body: bytes, write: Write, loop: asyncio.AbstractEventLoop
-    ) -> bool:
+    def straight(self, scope: Scope, body: bytes, write: Write, place: Any, loop: Loop) -> bool:
         """Answer a small good row without a task of its own; the model's batch writes the answer.
 
         Returns:
@@ -176,23 +173,28 @@ class App:
         if rows and rows[0].problems:
             return False
         name = self._name(found.get(b"x-request-id"))
-        context = Context(self._settings, self._models, name, began, None, served, 1, self.ready)
-
-        def end(reply: Reply) -> None:
-            write(reply.status, self._headed(reply, name), reply.body)
-            self._note(scope, reply.status, context, "records")
-
-        def fail(error: Exception) -> None:
-            reply = records.fault(*explain(error, name))
-            self._advise(reply, scope["path"])
-            end(reply)
-
+        asked = Straight(served, name, began, scope, write, place, self._end, self._fail)
         if busy is not None:
-            fail(busy)
+            asked.set_exception(busy)
         else:
-            answer = Straight(served, name, end, fail)
-            served.batcher.queue(Waiting(rows, 1, deadline, answer, name, began), loop)
+            served.batcher.queue(Waiting(rows, 1, deadline, asked, name, began), loop)
         return True
+
+    def _end(self, asked: Straight, reply: Reply) -> None:
+        """Write the answer of a request on the short way."""
+        asked.write(asked.place, reply.status, self._headed(reply, asked.name), reply.body)
+        seconds = time.monotonic() - asked.began
+        self.metrics.request(asked.served, "records", reply.status, seconds)
+        if self._access is not None and reply.status >= self._access.least:
+            context = self.context(asked.name, asked.began)
+            context.served, context.rows = asked.served, 1
+            self._access.request(asked.scope, reply.status, seconds, context, "records")
+
+    def _fail(self, asked: Straight, error: Exception) -> None:
+        """Write what an error means to a request on the short way."""
+        reply = records.fault(*explain(error, asked.name))
+        self._advise(reply, asked.scope["path"])
+        self._end(asked, reply)
 
     def _headed(self, reply: Reply, name: str) -> Headers:
         """Return a reply's headers and those that every reply has."""

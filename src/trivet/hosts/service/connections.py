@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -33,6 +33,7 @@ class Connection(HttpToolsProtocol):
     _rest: memoryview | None = None
     _held: Any = None
     _begun: Any = None
+    _begins: ClassVar[dict[int, tuple[Headers, bytes]]] = {}
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -64,11 +65,7 @@ class Connection(HttpToolsProtocol):
         cycle = self._held
         if cycle is None:
             return
-
-        def write(status: int, headers: Headers, body: bytes) -> None:
-            self._write(cycle, status, headers, body)
-
-        if self.app.straight(cycle.scope, bytes(cycle.body), write, self.loop):
+        if self.app.straight(cycle.scope, bytes(cycle.body), self._write, cycle, self.loop):
             self._held = None
         else:
             self._let_go()
@@ -106,11 +103,10 @@ class Connection(HttpToolsProtocol):
         """Write a whole answer, and say so as `RequestResponseCycle.send` does."""
         if cycle.disconnected:
             return
-        parts = [STATUS_LINE[status]]
-        told = [*cycle.default_headers, *headers]
+        parts = [self._begin_of(status, cycle.default_headers)]
         if not cycle.keep_alive:  # the service has begun to stop meanwhile
-            told.append(CLOSE)
-        for name, value in told:
+            headers.append(CLOSE)
+        for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
         parts += (b"\r\n", body)
         self.transport.write(b"".join(parts))
@@ -118,6 +114,14 @@ class Connection(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
+
+    def _begin_of(self, status: int, headers: Headers) -> bytes:
+        """Return the first lines of an answer: the same until uvicorn's clock moves on."""
+        known = self._begins.get(status)
+        if known is None or known[0] is not headers:
+            lines = [name + b": " + value + b"\r\n" for name, value in headers]
+            known = self._begins[status] = headers, b"".join([STATUS_LINE[status], *lines])
+        return known[1]
 
     def _has_large_head(self, cycle: Any) -> bool:
         scope = cycle.scope

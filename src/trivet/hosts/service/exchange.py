@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from typing import Protocol as Shape
 
 import pyarrow as pa
@@ -19,6 +20,9 @@ from trivet.records import Record
 from trivet.validation import MODEL_ERROR, Decoded
 
 Headers = list[tuple[bytes, bytes]]
+
+Write = Callable[[Any, int, Headers, bytes], None]
+"""Writes a whole answer: where, status, headers and body."""
 
 log = logging.getLogger("trivet.service")
 

@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
 from trivet.hosts.service.batcher import Answer
-from trivet.hosts.service.exchange import Reply
+from trivet.hosts.service.exchange import Reply, Write
 from trivet.hosts.service.protocols import records
 from trivet.hosts.service.serving import Served
 
 
 class Straight:
-    """Takes the answer for one row, as a future would; see `trivet.hosts.service.batcher.Awaited`.
+    """A request for one row: takes its answer as a future would, `batcher.Awaited`.
 
     Args:
         served: The model that was asked.
         name: The request's id.
-        end: Writes a reply.
-        fail: Writes what an exception means.
+        began: When it came, by `time.monotonic`.
+        scope: The request, as ASGI has it.
+        write: Writes a whole answer.
+        place: Where to: the first argument of `write`.
+        end: Has a reply written.
+        fail: Has written what an exception means.
     """
 
-    __slots__ = ("_done", "_end", "_fail", "_name", "_served")
+    __slots__ = ("_done", "_end", "_fail", "began", "name", "place", "scope", "served", "write")
 
     def __init__(
         self,
         served: Served,
         name: str,
-        end: Callable[[Reply], None],
-        fail: Callable[[Exception], None],
+        began: float,
+        scope: MutableMapping[str, Any],
+        write: Write,
+        place: object,
+        end: Callable[[Straight, Reply], None],
+        fail: Callable[[Straight, Exception], None],
     ) -> None:
-        self._served = served
-        self._name = name
+        self.served = served
+        self.name = name
+        self.began = began
+        self.scope = scope
+        self.write = write
+        self.place = place
         self._end = end
         self._fail = fail
         self._done = False
@@ -41,13 +54,13 @@ class Straight:
     def set_result(self, result: Answer, /) -> None:
         self._done = True
         try:
-            reply = records.written(result, self._served, self._name)
+            reply = records.written(result, self.served, self.name)
         except Exception as error:  # noqa: BLE001 - the other requests of the batch want theirs
-            self._fail(error)
+            self._fail(self, error)
         else:
-            self._end(reply)
+            self._end(self, reply)
 
     def set_exception(self, exception: BaseException, /) -> None:
         self._done = True
         assert isinstance(exception, Exception)
-        self._fail(exception)
+        self._fail(self, exception)
