@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from confluent_kafka import ConsumerGroupState
+from confluent_kafka.admin import AdminClient
 
 from support.events import Remembers, everything, fill, flush, take, values_of
 from support.kafka import GUEST, PASSWORD, KafkaServer
@@ -190,6 +192,42 @@ def test_how_far_groups_are_behind_is_told_again_after_a_restart(
         watcher.join()
     assert not refused
     assert set(answers) == {0}
+    broker.close()
+
+
+def test_a_member_closes_whose_name_was_taken_while_it_did_not_look(
+    kafka: KafkaServer, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """It has a fatal error then, and a rebalance that it has not heard of."""
+    broker, topic, group = connect(kafka.url), kafka.new_name(), kafka.new_name("group")
+    admin = AdminClient({"bootstrap.servers": kafka.address})
+    broker.create(topic)
+    fill(broker, topic, [b"1"])
+
+    def has_settled(members: int) -> bool:
+        found = admin.describe_consumer_groups([group])[group].result(30)
+        return found.state == ConsumerGroupState.STABLE and len(found.members) == members
+
+    taken = broker.member(topic, group, Remembers(), instance="a")
+    take(taken, 1)
+    other = broker.member(topic, group, Remembers(), instance="b")
+
+    def is_shared_out() -> bool:
+        other.poll(1, 0.05)
+        return has_settled(2)
+
+    until(is_shared_out)
+    again = broker.member(topic, group, Remembers(begin={0: 0}), instance="a")
+    take(again, 1)
+    with pytest.raises(BrokerError):
+        taken.commit({0: 1})
+    closing = threading.Thread(target=taken.close, daemon=True)
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive()
+    taken.close()  # which nothing is left to do for
+    for member in (other, again):
+        member.close()
     broker.close()
 
 

@@ -27,6 +27,9 @@ _CALL_SECONDS = 30.0
 _REBALANCE_SECONDS = 10.0
 """How long a commit waits for a rebalance to be over."""
 
+_DRAINS, _DRAIN_SECONDS = 2, 0.01
+_MANY = 10_000
+
 _logger = logging.getLogger("trivet.brokers")
 
 
@@ -158,9 +161,31 @@ class KafkaMember:
                 self._is_proven.set()
 
     def close(self) -> None:
+        if self._closing:
+            return
         self._closing = True
+        self._drain()
         with translated(self._broker):
             self._consumer.close()
+
+    def _drain(self) -> None:
+        """Give back all partitions, and hear what was not heard yet of those that come and go.
+
+        What librdkafka still waits to be heard of when it closes, it may wait for without end: all
+        of it after a fatal error, as when another member took this one's name.
+        """
+        deadline = time.monotonic() + _REBALANCE_SECONDS
+        is_fatal = False
+        try:
+            self._consumer.unsubscribe()
+        except KafkaException:
+            is_fatal = True
+        for _ in range(_DRAINS):
+            with suppress(KafkaException):
+                self._consumer.consume(_MANY, _DRAIN_SECONDS)
+        while not is_fatal and self._consumer.assignment() and time.monotonic() < deadline:
+            with suppress(KafkaException):
+                self._consumer.consume(_MANY, _DRAIN_SECONDS)
 
     @property
     def _group_place(self) -> str:
