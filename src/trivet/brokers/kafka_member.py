@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from confluent_kafka import (
@@ -220,8 +220,10 @@ class KafkaMember:
 
     def _on_assign(self, _: Consumer, parts: list[TopicPartition]) -> None:
         self.ask_again()
-        if self._closing:  # too late: nothing would be read, and no question answered
-            self._consumer.incremental_assign([])
+        if self._closing:  # to be given back, which nothing can be that was not taken
+            self._consumer.incremental_assign(
+                [TopicPartition(self.topic, part.partition, OFFSET_END) for part in parts]
+            )
             return
         arrived = {part.partition for part in parts}
         self._held |= arrived
@@ -305,7 +307,7 @@ class KafkaMember:
             self._paused -= left
             for partition in left:
                 self._gone.pop(partition, None)
-            if not self._closing:
+            with suppress(KafkaException) if self._closing else nullcontext():
                 self._consumer.incremental_unassign(parts)
 
     def _check(self, partitions: Collection[int]) -> None:
