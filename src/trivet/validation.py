@@ -105,6 +105,21 @@ def merge(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     return together.take(pa.array(np.argsort(rows, kind="stable")))
 
 
+def together(parts: Sequence[Decoded]) -> Decoded:
+    """Put rows behind one another that were read apart."""
+    if len(parts) == 1:
+        return parts[0]
+    moved, start = [], 0
+    for part in parts:
+        if part.problems.num_rows:
+            rows = pc.add(part.problems.column("row"), start)
+            moved.append(part.problems.set_column(0, PROBLEMS.field(0), rows))
+        start += part.batch.num_rows
+    pieces = zip(*(part.batch.columns for part in parts), strict=True)
+    columns = [pa.concat_arrays(column) for column in pieces]
+    return Decoded(pa.RecordBatch.from_arrays(columns, schema=parts[0].batch.schema), merge(moved))
+
+
 def clean_rows(count: int, found: pa.RecordBatch) -> Rows | None:
     """Return the rows that have no problem, or None if that is all of them."""
     if not found.num_rows:

@@ -33,7 +33,7 @@ from trivet.hosts.service.answers import (
 )
 from trivet.hosts.service.lane import Thread
 from trivet.records import Record, RecordReader
-from trivet.validation import Decoded, merge
+from trivet.validation import Decoded, together
 
 QUICK_SECONDS = 0.0005
 """A model whose batch of a few rows takes no longer is called in the event loop."""
@@ -326,7 +326,7 @@ class Batcher:
                 for waiting in batch:
                     stop = start + waiting.count
                     if not waiting.answer.done():
-                        waiting.answer.set_result(Answer(predictions, range(start, stop), {}))
+                        waiting.answer.set_result(Answer(predictions, range(start, stop)))
                     start = stop
             else:
                 share(batch, predictions, result)
@@ -368,18 +368,7 @@ def _together(reader: RecordReader, batch: list[Waiting]) -> Decoded:
     if all(not isinstance(w.rows, Decoded) for w in batch):
         return reader.columns([record for w in batch for record in w.rows])  # type: ignore[union-attr]
     parts = [w.rows if isinstance(w.rows, Decoded) else reader.columns(w.rows) for w in batch]
-    if len(parts) == 1:
-        return parts[0]
-    moved = []
-    start = 0
-    for part in parts:
-        rows = pa.compute.add(part.problems.column("row"), start)
-        moved.append(part.problems.set_column(0, part.problems.schema.field(0), rows))
-        start += part.batch.num_rows
-    columns = [
-        pa.concat_arrays(pieces) for pieces in zip(*(p.batch.columns for p in parts), strict=True)
-    ]
-    return Decoded(pa.RecordBatch.from_arrays(columns, schema=reader.arrow), merge(moved))
+    return together(parts)
 
 
 __all__ = [
