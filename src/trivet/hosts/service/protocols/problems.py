@@ -21,21 +21,27 @@ TEXT = pa.large_string()
 _encode = msgspec.json.Encoder().encode
 
 
-def listed(problems: Problems) -> bytes:
-    """Write problems as one list of objects with row, field, code and reason."""
+def with_errors(written: bytes, problems: Problems) -> bytes:
+    """Add problems to an object that is written, as its member `errors`, if there are any."""
+    if not len(problems):
+        return written
+    return b"".join([written[:-1], b',"errors":[', _listed(problems), b"]}"])
+
+
+def _listed(problems: Problems) -> bytes | memoryview:
+    """Write problems as objects with row, field, code and reason, and a comma between them."""
     if len(problems) <= FEW:
-        return _encode(
-            [
-                {"row": row, "field": field, "code": code, "reason": reason}
-                for row, (field, code, reason) in problems
-            ]
-        )
+        told = [
+            {"row": row, "field": field, "code": code, "reason": reason}
+            for row, (field, code, reason) in problems
+        ]
+        return _encode(told)[1:-1]
     rows = pa.array(problems.rows()).cast(TEXT)
     texts = _objects(problems, [_text('{"row":'), rows, _text(',"field":')], "},")
     # The values of a column of texts lie behind one another: together they are the list.
     places = np.frombuffer(texts.buffers()[1], np.int64)
     first, last = places[texts.offset], places[texts.offset + len(texts)]
-    return b"[%b]" % texts.buffers()[2].slice(first, last - first - 1).to_pybytes()
+    return memoryview(texts.buffers()[2])[first : last - 1]
 
 
 def by_row(problems: Problems, count: int) -> pa.Array:

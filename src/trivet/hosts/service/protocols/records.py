@@ -31,7 +31,7 @@ from trivet.hosts.service.protocols.columns import (
     gathered,
     loose,
 )
-from trivet.hosts.service.protocols.problems import listed
+from trivet.hosts.service.protocols.problems import with_errors
 from trivet.hosts.service.serving import Models, Served
 from trivet.records import UNREADABLE, Record
 from trivet.validation import Decoded
@@ -71,15 +71,14 @@ class One(msgspec.Struct, gc=False):
     prediction: dict[str, Any]
 
 
-class Many(msgspec.Struct, gc=False, omit_defaults=True):
-    """The answer for several rows; null stands in the place of a row that is in `errors`."""
+class Many(msgspec.Struct, gc=False):
+    """The answer for several rows; null stands in the place of a row that is in ``errors``."""
 
     ids: list[str]
     model: str
     version: str
     digest: str
     predictions: list[dict[str, Any] | None]
-    errors: msgspec.Raw = msgspec.Raw()
 
 
 def route(method: str, path: str) -> Handler | None:
@@ -153,9 +152,7 @@ def fault(kind: str, detail: str, problems: Problems) -> Reply:
     if len(problems) > MAX_PROBLEMS:
         body["detail"] = f"{detail}; and so on: more than {MAX_PROBLEMS} problems"
         problems = problems.first(MAX_BAD)
-    if len(problems):
-        body["errors"] = msgspec.Raw(listed(problems))
-    return Reply(_encode(body), status, list(_PROBLEM))
+    return Reply(with_errors(_encode(body), problems), status, list(_PROBLEM))
 
 
 Rows = tuple[Sequence[Record] | Decoded, int | None, pa.RecordBatch | None]
@@ -249,6 +246,4 @@ def _many(answer: Answer, served: Served, name: str) -> bytes:
     count = len(predictions)
     ids = [name] if count == 1 else [f"{name}-{row}" for row in range(count)]
     told = Many(ids, model.name, model.version, model.digest, predictions)
-    if len(answer.problems):
-        told.errors = msgspec.Raw(listed(answer.problems))
-    return _encode(told)
+    return with_errors(_encode(told), answer.problems)
