@@ -34,12 +34,13 @@ def app() -> App:
 
 def row(place: int) -> dict[str, Any]:
     """Return one of many rows, of which some are good."""
-    return [
+    kinds: list[dict[str, Any]] = [
         {"x0": 1.5, "n": place, "zone": "ü", "ride": place},
         {"x0": f'a"\\\n{place}', "n": 0.5 + place, "x1": [], "ride": {"a": place}},
         {"x0": 1001 + place, "n": None, "zone": "\0" * place, "ride": None},
         {"x0": -1, "n": 2**40, "zone": place},
-    ][place % 4]
+    ]
+    return kinds[place % 4]
 
 
 def stream(rows: int) -> bytes:

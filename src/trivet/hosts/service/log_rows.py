@@ -137,12 +137,12 @@ def rejects_of(served: Served, deployment: str, entries: Sequence[Entry]) -> pa.
         if not problems.num_rows:
             continue
         places = problems.column("row").to_numpy()
-        for start, count, name, _, *beside in entry.requests:
+        for start, count, name, _, values, batches in entry.requests:
             first, last = np.searchsorted(places, (start, start + count))
             if first == last:
                 continue
             rows = (places[first:last] - start).tolist()
-            keys = _keys(served, count, *beside, set(rows))
+            keys = _keys(served, count, values, batches, set(rows))
             about = {
                 row: (encode(dict(zip(names, key, strict=True))).decode(), _id(name, count, row))
                 for row, key in zip(dict.fromkeys(rows), keys, strict=True)
