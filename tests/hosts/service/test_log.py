@@ -142,9 +142,13 @@ def test_every_type_is_kept(results_url: str) -> None:
 def test_many_rows_are_logged_as_few_are(sqlite_url: str) -> None:
     logged = Logged(sqlite_url, BoundedModel(), key=("ride", "n"), queue=10_000)
     rides = (7, None, "r\0", {"of": [1.5, "é"]})
-    rows = [
-        {"x0": place % 3 - 1, "n": place, "zone": "z" if place % 4 else None}
-        | {"ride": rides[place % len(rides)]}
+    rows: list[dict[str, Any]] = [
+        {
+            "x0": place % 3 - 1,
+            "n": place,
+            "zone": "z" if place % 4 else None,
+            "ride": rides[place % len(rides)],
+        }
         for place in range(1200)
     ]
 
