@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
 
 from support.deployments import Project, day, trips
 from trivet import errors
@@ -458,6 +460,34 @@ def test_signals(
     assert f"{number.name}: stopping" in [event["message"] for event in lines(done.stderr)]
     assert project.states() == ["stopped"]
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(
+    ("number", "ended"),
+    [(signal.SIGTERM, SystemExit(143)), (signal.SIGINT, KeyboardInterrupt("interrupted"))],
+)
+def test_a_signal_in_a_callback_of_kafka_still_ends_the_command(
+    number: signal.Signals, ended: BaseException
+) -> None:
+    before = signal.getsignal(number)
+    consumer = Consumer(
+        {
+            "bootstrap.servers": "127.0.0.1:1",
+            "group.id": "group",
+            "error_cb": lambda _: os.kill(os.getpid(), number),
+        },
+        logger=logging.getLogger("quiet"),
+    )
+
+    def look() -> None:
+        while True:
+            consumer.poll(1.0)
+
+    with pytest.raises(type(ended)) as raised, wiring.unwound_by_signals():
+        look()
+    assert raised.value.args == ended.args
+    assert signal.getsignal(number) is before
+    consumer.close()
 
 
 def test_a_class_beside_the_project_file(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def check(
     def has_error(where: str) -> bool:
         return any(f.where == where and f.state == "error" for f in findings)
 
-    with wiring.unwound_on_sigterm():
+    with wiring.unwound_by_signals():
         project = wiring.project_of(context)
         findings, models = inspect(project)
         if not only_look and not has_error(BROKER):

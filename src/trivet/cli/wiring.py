@@ -8,7 +8,6 @@ import difflib
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -245,21 +244,30 @@ def ended_by_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def unwound_on_sigterm() -> Iterator[None]:
-    """Have SIGTERM end the command as SIGINT does: by an exception, so that it can clean up.
+def unwound_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGINT end the command by an exception, so that it can clean up.
 
-    A second one changes nothing; a second SIGINT cuts the cleaning short.
+    A second SIGTERM changes nothing; a second SIGINT cuts the cleaning short. The exceptions are
+    whole objects: what Python's own handler and `sys.exit` raise, a type and a number that
+    become one later, a Kafka client makes into another error if it comes in one of its callbacks.
     """
 
-    def unwind(number: int, _: FrameType | None) -> None:
+    def end(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
-        sys.exit(128 + number)
+        raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, unwind)
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt("interrupted")
+
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, end),
+        signal.SIGINT: signal.signal(signal.SIGINT, interrupt),
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
