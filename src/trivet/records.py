@@ -45,6 +45,9 @@ _FLOAT32_END = 2.0**128 - 2.0**103
 """The smallest number that no longer rounds to a finite float32."""
 
 _INTEGER_BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
+_any = msgspec.json.Decoder().decode
+_dumps = json.JSONEncoder(default=str, ensure_ascii=False).encode
+
 _NAMES = {bool: "a boolean", int: "an integer", float: "a number", str: "text", dict: "an object"}
 
 
@@ -214,10 +217,13 @@ class RecordReader:
     def _examine(self, text: bytes | memoryview) -> Record:
         """Read an object that the compiled decoder refuses, to say what is wrong with it."""
         try:
-            # The standard parser lets NaN, Infinity and 1e999 through, which can then be named.
-            found = json.loads(bytes(text).decode())
-        except (ValueError, RecursionError) as error:
-            return self.unread(f"not valid JSON: {error}"[:200])
+            found = _any(text)
+        except UNREADABLE:
+            try:
+                # The standard parser lets NaN, Infinity and 1e999 through, which can be named then.
+                found = json.loads(bytes(text).decode())
+            except (ValueError, RecursionError) as error:
+                return self.unread(f"not valid JSON: {error}"[:200])
         return self.read_object(found)
 
 
@@ -326,8 +332,10 @@ def _is_finite(column: pa.Array) -> bool:
 
 
 def _refused(field: Field, value: object) -> tuple[None, Problem]:
-    shown = json.dumps(value, default=str, ensure_ascii=False)[:60]
-    shown = shown.encode("utf-8", "replace").decode()
+    cut = value[:60] if type(value) is str else value
+    shown = _dumps(cut)[:60]
+    if not shown.isascii():
+        shown = shown.encode("utf-8", "replace").decode()
     return None, (field.name, TYPE, f"{shown} is {_kind(value)}, not {field.type}")
 
 

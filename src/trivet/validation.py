@@ -8,7 +8,7 @@ the schema forbids. Nothing here knows which host asks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -105,6 +105,21 @@ def merge(batches: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     return together.take(pa.array(np.argsort(rows, kind="stable")))
 
 
+def together(parts: Sequence[Decoded]) -> Decoded:
+    """Put rows behind one another that were read apart."""
+    if len(parts) == 1:
+        return parts[0]
+    moved, start = [], 0
+    for part in parts:
+        if part.problems.num_rows:
+            rows = pc.add(part.problems.column("row"), start)
+            moved.append(part.problems.set_column(0, PROBLEMS.field(0), rows))
+        start += part.batch.num_rows
+    pieces = zip(*(part.batch.columns for part in parts), strict=True)
+    columns = [pa.concat_arrays(column) for column in pieces]
+    return Decoded(pa.RecordBatch.from_arrays(columns, schema=parts[0].batch.schema), merge(moved))
+
+
 def clean_rows(count: int, found: pa.RecordBatch) -> Rows | None:
     """Return the rows that have no problem, or None if that is all of them."""
     if not found.num_rows:
@@ -151,21 +166,38 @@ def validate(rows: Decoded, schema: Schema) -> pa.RecordBatch:
     if not decoded.num_rows and _are_plain(rows.batch, schema):
         return _NONE
     found: list[pa.RecordBatch] = [decoded] if decoded.num_rows else []
+    known = _by_field(decoded) if decoded.num_rows else {}
     for field, column in zip(schema, rows.batch.columns, strict=True):
-        found += _check(field, column, decoded)
+        found += _check(field, column, known)
     return merge(found)
 
 
-def _check(field: Field, column: pa.Array, decoded: pa.RecordBatch) -> list[pa.RecordBatch]:
+def _by_field(found: pa.RecordBatch) -> dict[str, Rows]:
+    """Return the rows of each field that has problems."""
+    fields = found.column("field").dictionary_encode()
+    order = np.argsort(fields.indices.to_numpy(), kind="stable")
+    ends = np.cumsum(np.bincount(fields.indices.to_numpy()))[:-1]
+    rows = np.split(found.column("row").to_numpy()[order], ends)
+    return dict(zip(fields.dictionary.to_pylist(), rows, strict=True))
+
+
+def _nulls(field: Field, column: pa.Array, known: Mapping[str, Rows]) -> Rows:
+    """Return the rows that have null, and no problem yet of the whole row or of this field."""
+    lacks = column.is_null().to_numpy(zero_copy_only=False)
+    if known:
+        lacks = lacks.copy()
+        for own in ("", field.name):
+            if own in known:
+                lacks[known[own]] = False
+    return np.flatnonzero(lacks)
+
+
+def _check(field: Field, column: pa.Array, known: Mapping[str, Rows]) -> list[pa.RecordBatch]:
     if _is_plain(field, column):
         return []
     found = []
     if not field.nullable and column.null_count:
-        nulls = np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
-        if decoded.num_rows:
-            own = pa.array(["", field.name])  # of the whole row, or of this field
-            known = decoded.filter(pc.is_in(decoded.column("field"), value_set=own))
-            nulls = np.setdiff1d(nulls, known.column("row").to_numpy())
+        nulls = _nulls(field, column, known)
         if len(nulls):
             found.append(problems(nulls, field.name, NULL, "null is not allowed"))
     floating = pa.types.is_floating(column.type)

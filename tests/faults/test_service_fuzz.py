@@ -334,7 +334,7 @@ expected-statuses = ["2xx", "3xx", "4xx", 504]  # as asked: with hardly any pati
 COMMAND = "from schemathesis.cli import schemathesis; schemathesis()"
 
 
-@short_or_soak(5, 1000)
+@short_or_soak(5, 3000)
 def test_schemathesis(tmp_path: Path, capfd: pytest.CaptureFixture[str], count: int) -> None:
     config = tmp_path / "schemathesis.toml"
     config.write_text(CONFIG)

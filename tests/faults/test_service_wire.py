@@ -112,6 +112,10 @@ CASES: dict[str, tuple[bytes, Sequence[int]]] = {
         post(CHUNKS, CHUNKED, b"connection: keep-alive, upgrade", b"upgrade: h2c") * 3,
         [200, 200, 200],
     ),
+    "an upgrade in an encoding that is none": (
+        GOOD + post(CHUNKS, b"transfer-encoding: #hunked", b"connection: upgrade", b"upgrade: h2c"),
+        [200, 400],
+    ),
     "an upgrade to a web socket": (
         post(b"", b"connection: upgrade", b"upgrade: websocket", line=b"GET /docs HTTP/1.1"),
         [200],

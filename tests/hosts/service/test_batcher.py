@@ -188,8 +188,9 @@ def test_records_and_columns_go_together() -> None:
         bad = put(batcher, 1, "x")
         answers = await asyncio.gather(bad, mixed)
         assert [told(a) for a in answers] == [[1, None], [3, 4]]
-        assert answers[0].problems[1][0][:2] == ("x0", "type")
-        assert answers[1].problems == {}
+        ((row, problem),) = answers[0].problems
+        assert (row, *problem[:2]) == (1, "x0", "type")
+        assert not len(answers[1].problems)
         assert told(await batcher.submit(columns(9), 1, FOR_EVER)) == [9]
 
     run(steps)
@@ -200,7 +201,8 @@ def test_a_row_on_which_the_model_raises_is_that_rows_alone() -> None:
         batcher = make(FailingModel(on=[13.0]))
         good, bad = await asyncio.gather(put(batcher, 1), put(batcher, 13))
         assert told(good) == [1]
-        assert bad.problems[0][0][1] == "model_error"
+        ((row, problem),) = bad.problems
+        assert (row, problem[1]) == (0, "model_error")
 
     run(steps)
 

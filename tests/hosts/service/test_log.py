@@ -139,6 +139,36 @@ def test_every_type_is_kept(results_url: str) -> None:
     assert second["out_string"] is None
 
 
+def test_many_rows_are_logged_as_few_are(sqlite_url: str) -> None:
+    logged = Logged(sqlite_url, BoundedModel(), key=("ride", "n"), queue=10_000)
+    rides = (7, None, "r\0", {"of": [1.5, "é"]})
+    rows: list[dict[str, Any]] = [
+        {
+            "x0": place % 3 - 1,
+            "n": place,
+            "zone": "z" if place % 4 else None,
+            "ride": rides[place % len(rides)],
+        }
+        for place in range(1200)
+    ]
+
+    async def steps() -> None:
+        path = "/predict/bounded"
+        await send(logged.app, path, {"rows": rows}, x_request_id="many")
+        for start in range(0, 1200, 400):
+            await send(logged.app, path, {"rows": rows[start : start + 400]}, x_request_id="few")
+
+    logged.run(steps)
+    told = "SELECT source, ride, n, inputs, mean FROM service_bounded WHERE id LIKE '{}-%'"
+    why = "SELECT row_key, field, code, reason FROM trivet_rejects WHERE id LIKE '{}-%'"
+    for query, count in ((told, 600), (why, 700)):
+        many, few = (
+            sorted(map(str, read(sqlite_url, query.format(name)))) for name in ("many", "few")
+        )
+        assert many == few
+        assert len(many) == count
+
+
 def test_columns_have_their_keys_too(sqlite_url: str) -> None:
     logged = Logged(sqlite_url, LinearModel(), key=("ride", "zone", "x0"))
     sink = pa.BufferOutputStream()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from trivet import scoring
 from trivet.contract import Model
 from trivet.errors import PredictionError, TrivetError
+from trivet.hosts.service.faults import NO_PROBLEMS, Problems
 from trivet.records import Record, RecordReader
-from trivet.validation import Decoded, merge
+from trivet.validation import Decoded, together
 
 Result = scoring.Scored | TrivetError
 
@@ -64,12 +67,12 @@ class Answer:
     Attributes:
         batch: The predictions of all good rows of the batch it was scored in.
         places: For each row of the request its place in `batch`, -1 for a rejected one.
-        problems: Field, code and reason by row of the request.
+        problems: What is wrong with the others.
     """
 
     batch: Predictions
     places: Sequence[int]
-    problems: dict[int, list[tuple[str, str, str]]]
+    problems: Problems = NO_PROBLEMS
 
 
 @dataclass(slots=True)
@@ -104,43 +107,28 @@ def _together(reader: RecordReader, batch: list[Waiting]) -> Decoded:
     if all(not isinstance(w.rows, Decoded) for w in batch):
         return reader.columns([record for w in batch for record in w.rows])  # type: ignore[union-attr]
     parts = [w.rows if isinstance(w.rows, Decoded) else reader.columns(w.rows) for w in batch]
-    if len(parts) == 1:
-        return parts[0]
-    moved = []
-    start = 0
-    for part in parts:
-        rows = pa.compute.add(part.problems.column("row"), start)
-        moved.append(part.problems.set_column(0, part.problems.schema.field(0), rows))
-        start += part.batch.num_rows
-    columns = [
-        pa.concat_arrays(pieces) for pieces in zip(*(p.batch.columns for p in parts), strict=True)
-    ]
-    return Decoded(pa.RecordBatch.from_arrays(columns, schema=reader.arrow), merge(moved))
+    return together(parts)
 
 
 def share(batch: Sequence[Waiting], predictions: Predictions, result: scoring.Scored) -> None:
     """Give each request of a batch its part, where some rows were rejected."""
-    places = places_of(result, sum(waiting.count for waiting in batch))
-    told: dict[int, list[tuple[str, str, str]]] = {}
-    columns = [
-        result.problems.column(name).to_pylist() for name in ("row", "field", "code", "reason")
-    ]
-    for row, *problem in zip(*columns, strict=True):
-        told.setdefault(row, []).append((problem[0], problem[1], problem[2]))
-    start = 0
-    for waiting in batch:
-        stop = start + waiting.count
-        mine = {row - start: told[row] for row in range(start, stop) if row in told}
-        if not waiting.answer.done():
-            waiting.answer.set_result(Answer(predictions, places[start:stop], mine))
-        start = stop
+    ends = list(accumulate([waiting.count for waiting in batch], initial=0))
+    places = places_of(result, ends[-1])
+    found = result.problems
+    bounds = np.searchsorted(found.column("row").to_numpy(), ends).tolist()
+    for turn, waiting in enumerate(batch):
+        if waiting.answer.done():
+            continue
+        start, stop = ends[turn : turn + 2]
+        first, last = bounds[turn : turn + 2]
+        mine = NO_PROBLEMS if first == last else Problems(found.slice(first, last - first), start)
+        waiting.answer.set_result(Answer(predictions, places[start:stop], mine))
 
 
 def places_of(result: scoring.Scored, total: int) -> Sequence[int]:
     """Return for each row of a batch its place among the predictions, -1 for a rejected one."""
     if result.rows is None:
         return range(total)
-    places = [-1] * total
-    for place, row in enumerate(result.rows.tolist()):
-        places[row] = place
-    return places
+    places = np.full(total, -1)
+    places[result.rows] = np.arange(len(result.rows))
+    return places.tolist()

@@ -348,7 +348,7 @@ class Batcher:
                 for waiting in batch:
                     stop = start + waiting.count
                     if not waiting.answer.done():
-                        waiting.answer.set_result(Answer(predictions, range(start, stop), {}))
+                        waiting.answer.set_result(Answer(predictions, range(start, stop)))
                     start = stop
             else:
                 share(batch, predictions, result)

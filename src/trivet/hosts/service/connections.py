@@ -153,7 +153,11 @@ class Connection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         with suppress(AttributeError):  # of httptools before 0.6.3
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.parser.feed_data(b"\r\n".join([*lines, b"\r\n"]))
+        try:
+            self.parser.feed_data(b"\r\n".join([*lines, b"\r\n"]))
+        except httptools.HttpParserError:  # what it says of its body is looked at without upgrade
+            self._rest = None
+            self._refuse(400)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, which uvicorn would do before what was asked earlier."""

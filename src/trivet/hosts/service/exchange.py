@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from typing import Protocol as Shape
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from trivet.errors import TrivetError
 from trivet.hosts.service.batcher import Answer, Overloaded, TooLate
-from trivet.hosts.service.faults import BadRows, Problem, Refused
+from trivet.hosts.service.faults import NO_PROBLEMS, BadRows, Problems, Refused
 from trivet.hosts.service.serving import Models, Served
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.records import Record
 from trivet.validation import MODEL_ERROR, Decoded
+
+LARGE_BYTES = 64 * 2**10
+LARGE_ROWS = 1000
+"""Requests beyond these are read and answers written on a thread."""
+
+T = TypeVar("T")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -146,6 +154,11 @@ class Context:
         )
 
 
+async def aside(is_large: bool, work: Callable[..., T], *given: Any) -> T:
+    """Do some work, on a thread if it is large: the event loop is everyone's."""
+    return await asyncio.to_thread(work, *given) if is_large else work(*given)
+
+
 def all_good(answer: Answer) -> Answer:
     """Return an answer of a protocol that has no place for a rejected row.
 
@@ -157,30 +170,34 @@ def all_good(answer: Answer) -> Answer:
     return answer
 
 
-def explain(error: Exception, name: str) -> tuple[str, str, list[tuple[int, Problem]]]:
+def explain(error: Exception, name: str) -> tuple[str, str, Problems]:
     """Say of an exception that ended a request its kind, its text and the rows' problems.
 
     The kind is a key of `trivet.hosts.service.faults.HTTP`. An error that is ours is logged under
     the request's id and not told.
     """
     if isinstance(error, Refused):
-        return error.kind, error.detail, []
+        return error.kind, error.detail, NO_PROBLEMS
     if isinstance(error, BadRows):
-        problems = [(row, p) for row, found in error.problems.items() for p in found]
-        blame = "model" if all(p[1] == MODEL_ERROR for _, p in problems) else "bad_rows"
-        told = (f"{f + ': ' if f else ''}{reason}" for _, (f, _, reason) in problems[:3])
-        if len(error.problems) > 1:
-            told = (f"row {row}: {text}" for (row, _), text in zip(problems, told, strict=False))
+        problems = error.problems
+        codes = pc.unique(problems.columns.column("code")).to_pylist()
+        blame = "model" if codes == [MODEL_ERROR] else "bad_rows"
+        rows = problems.rows()
+        several = len(rows) and rows[0] != rows[-1]
+        told = (
+            f"{f'row {row}: ' if several else ''}{field + ': ' if field else ''}{reason}"
+            for row, (field, _, reason) in problems.first(3)
+        )
         return blame, "; ".join(told), problems
     if isinstance(error, Overloaded):
-        return "busy", str(error), []
+        return "busy", str(error), NO_PROBLEMS
     if isinstance(error, TooLate):
-        return "late", str(error), []
+        return "late", str(error), NO_PROBLEMS
     if isinstance(error, TrivetError):
         log.error("request %s: %s", name, error)
-        return "model", str(error), []
+        return "model", str(error), NO_PROBLEMS
     log.error("request %s", name, exc_info=error)
-    return "model", f"an error that is ours; the log has it as request {name}", []
+    return "model", f"an error that is ours; the log has it as request {name}", NO_PROBLEMS
 
 
 Handler = Callable[[Context, Request], Awaitable[Reply]]
@@ -199,6 +216,6 @@ class Protocol(Shape):
         """
         ...
 
-    def fault(self, kind: str, detail: str, problems: Sequence[tuple[int, Problem]]) -> Reply:
+    def fault(self, kind: str, detail: str, problems: Problems) -> Reply:
         """Put a fault (a kind of `trivet.hosts.service.faults.HTTP`) into the protocol's words."""
         ...

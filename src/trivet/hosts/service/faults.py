@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
 
 from trivet.errors import TrivetError
+from trivet.validation import PROBLEMS, Rows, no_problems
 
 Problem = tuple[str, str, str]
 """Field (empty: the whole row), code and reason."""
@@ -27,9 +31,57 @@ class Refused(TrivetError):
 class BadRows(TrivetError):
     """Rows that break the input schema, where the protocol has no place for single ones."""
 
-    def __init__(self, problems: Mapping[int, Sequence[Problem]]) -> None:
+    def __init__(self, problems: Problems) -> None:
         super().__init__("rows that break the model's input schema")
         self.problems = problems
+
+
+class Problems:
+    """What is wrong with the rows of a request, in the order of the rows.
+
+    It stays in columns: many bad rows are as cheap as many good ones only while nothing makes an
+    object of each of their problems.
+
+    Args:
+        columns: A batch of the schema `trivet.validation.PROBLEMS`.
+        start: The row that the request's first one is there.
+    """
+
+    __slots__ = ("columns", "start")
+
+    def __init__(self, columns: pa.RecordBatch, start: int = 0) -> None:
+        self.columns = columns
+        self.start = start
+
+    @classmethod
+    def of(cls, found: Iterable[tuple[int, Problem]]) -> Problems:
+        """Put rows and their problems together."""
+        lines = [(row, *problem) for row, problem in found]
+        if not lines:
+            return NO_PROBLEMS
+        rows, *texts = zip(*lines, strict=True)
+        columns = [pa.array(np.asarray(rows, np.int64)), *(pa.array(t, pa.string()) for t in texts)]
+        return cls(pa.RecordBatch.from_arrays(columns, schema=PROBLEMS))
+
+    def __len__(self) -> int:
+        return self.columns.num_rows  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[tuple[int, Problem]]:
+        rows, *texts = (column.to_pylist() for column in self.columns.columns)
+        for row, *problem in zip(rows, *texts, strict=True):
+            yield row - self.start, (problem[0], problem[1], problem[2])
+
+    def first(self, count: int) -> Problems:
+        """Return the first ones of many."""
+        return Problems(self.columns.slice(0, count), self.start)
+
+    def rows(self) -> Rows:
+        """Return the row of each problem, counted within the request."""
+        rows: Rows = self.columns.column("row").to_numpy() - self.start
+        return rows
+
+
+NO_PROBLEMS = Problems(no_problems())
 
 
 HTTP: Mapping[str, tuple[int, str]] = {

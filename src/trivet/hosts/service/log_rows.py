@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +13,9 @@ import pyarrow as pa
 from trivet import scoring
 from trivet.hosts.service.answers import Waiting, places_of
 from trivet.hosts.service.serving import Served
-from trivet.records import plain_text, text_of
+from trivet.records import text_of
 from trivet.results import rows as results
-from trivet.validation import Decoded
+from trivet.validation import Decoded, no_problems
 
 Asked = tuple[int, int, str, float, tuple[Sequence[Any], ...], tuple[pa.RecordBatch, ...]]
 """Of one request the place of its first row in the batch, its rows, its id, when it came, and what
@@ -128,27 +127,44 @@ def predictions_of(
 
 def rejects_of(served: Served, deployment: str, entries: Sequence[Entry]) -> pa.RecordBatch:
     """Return the rows of ``trivet_rejects``, one for each problem."""
-    found: list[tuple[Any, ...]] = []
-    names = served.reader.beside
+    names, encode = served.reader.beside, msgspec.json.Encoder().encode
+    sources: list[str] = []
+    ids: list[str] = []
+    at: list[float] = []
+    told = [no_problems()]
     for entry in entries:
-        result = entry.result
-        if not result.problems.num_rows:
+        problems = entry.result.problems
+        if not problems.num_rows:
             continue
-        at = dt.datetime.fromtimestamp(entry.at, dt.UTC)
-        told: dict[int, list[dict[str, Any]]] = {}
-        for problem in result.problems.to_pylist():
-            told.setdefault(problem["row"], []).append(problem)
-        for start, count, name, _, *beside in entry.requests:
-            for row, key in enumerate(_keys(served, count, *beside)):
-                for p in told.get(start + row, ()):
-                    source = msgspec.json.encode(dict(zip(names, key, strict=True))).decode()
-                    reason = plain_text(p["reason"])
-                    field = plain_text(p["field"])
-                    about = (field, p["code"], reason, _id(name, count, row), at)
-                    found.append((deployment, 0, source, *about))
-    columns = list(zip(*found, strict=True)) or [()] * len(results.REJECTS)
+        places = problems.column("row").to_numpy()
+        for start, count, name, _, values, batches in entry.requests:
+            first, last = np.searchsorted(places, (start, start + count))
+            if first == last:
+                continue
+            rows = (places[first:last] - start).tolist()
+            keys = _keys(served, count, values, batches, set(rows))
+            about = {
+                row: (encode(dict(zip(names, key, strict=True))).decode(), _id(name, count, row))
+                for row, key in zip(dict.fromkeys(rows), keys, strict=True)
+            }
+            sources += [about[row][0] for row in rows]
+            ids += [about[row][1] for row in rows]
+            at += [entry.at] * len(rows)
+            told.append(problems.slice(first, last - first))
+    problems = pa.Table.from_batches(told).combine_chunks()
+    fields, codes, reasons = (c.combine_chunks() for c in problems.columns[1:])
+    moments = (np.asarray(at) * 1e6).astype(np.int64)
     return pa.RecordBatch.from_arrays(
-        [pa.array(c, f.type) for c, f in zip(columns, results.REJECTS, strict=True)],
+        [
+            pa.repeat(deployment, len(ids)),
+            pa.repeat(pa.scalar(0, pa.int64()), len(ids)),
+            pa.array(sources, pa.string()),
+            results.without_nul(fields),
+            codes,
+            results.without_nul(reasons),
+            pa.array(ids, pa.string()),
+            pa.array(moments).cast(pa.timestamp("us", "UTC")),
+        ],
         schema=results.REJECTS,
     )
 
@@ -163,13 +179,15 @@ def _keys(
     count: int,
     values: Sequence[Sequence[Any]],
     batches: Sequence[pa.RecordBatch],
+    only: Container[int] | None = None,
 ) -> Iterator[Sequence[str | None]]:
-    """Give each row's key, as text."""
+    """Give the key of each row, or only of some, as text."""
     if batches:
         columns: list[list[Any]] = []
         for name in served.reader.beside:
             found = (b.column(name).to_pylist() for b in batches if name in b.schema.names)
             columns.append(next(found, [None] * count))
         values = [[column[row] for column in columns] for row in range(count)]
-    for row in values:
-        yield [text_of(value) for value in row]
+    for place, row in enumerate(values):
+        if only is None or place in only:
+            yield [text_of(value) for value in row]

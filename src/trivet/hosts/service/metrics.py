@@ -78,8 +78,9 @@ class Metrics(Counts):
             return
         numbers[scored] += float(result.predictions.num_rows)
         if result.problems.num_rows:
-            for code in result.problems.column("code").to_pylist():
-                self.count("trivet_rejects", 1, model=served.name, code=code)
+            for found in result.problems.column("code").value_counts().to_pylist():
+                rejects = found["counts"]
+                self.count("trivet_rejects", rejects, model=served.name, code=found["values"])
 
     def look(self, models: Models) -> None:
         """Set the gauges that tell how the models are."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -21,9 +20,18 @@ import pyarrow.compute as pc
 
 from trivet.errors import SchemaError
 from trivet.hosts.service.batcher import Answer
-from trivet.hosts.service.exchange import Context, Handler, Reply, Request
-from trivet.hosts.service.faults import HTTP, Problem, Refused
-from trivet.hosts.service.protocols.columns import answered, filled, taken, tell
+from trivet.hosts.service.exchange import (
+    LARGE_BYTES,
+    LARGE_ROWS,
+    Context,
+    Handler,
+    Reply,
+    Request,
+    aside,
+)
+from trivet.hosts.service.faults import HTTP, BadRows, Problems, Refused
+from trivet.hosts.service.protocols.columns import MAX_PROBLEMS, answered, filled, taken, tell
+from trivet.hosts.service.protocols.problems import by_row
 from trivet.hosts.service.serving import Served
 from trivet.validation import Decoded, conform
 
@@ -58,13 +66,15 @@ async def predict(context: Context, request: Request) -> Reply:
     """Answer one request."""
     parts = request.path[len(_PREFIX) :].removesuffix("/arrow").split("/")
     served = context.models.find(parts[0], "/".join(parts[2:]) or None)
-    rows, beside = _read(request.body, served, context)
+    large = len(request.body) > LARGE_BYTES
+    rows, beside = await aside(large, _read, request.body, served, context)
     count = rows.batch.num_rows
     answer = await context.score(served, rows, count, request.deadline, beside=beside)
-    return Reply(_written(answer, served, request.id), headers=[(b"content-type", CONTENT_TYPE)])
+    body = await aside(count > LARGE_ROWS, _written, answer, served, request.id)
+    return Reply(body, headers=[(b"content-type", CONTENT_TYPE)])
 
 
-def fault(kind: str, detail: str, problems: Sequence[tuple[int, Problem]]) -> Reply:
+def fault(kind: str, detail: str, problems: Problems) -> Reply:
     """See `trivet.hosts.service.exchange.Protocol`."""
     status, title = HTTP[kind]
     body = {
@@ -184,9 +194,9 @@ def _beside(batch: pa.RecordBatch, key: Sequence[str]) -> pa.RecordBatch | None:
 def _written(answer: Answer, served: Served, name: str) -> bytes:
     model = served.model
     batch = answered(answer)
-    errors = pa.nulls(len(batch), pa.string())
-    if answer.problems:
-        errors = pa.array([_told(answer.problems.get(row)) for row in range(len(batch))])
+    if len(answer.problems) > MAX_PROBLEMS:
+        raise BadRows(answer.problems)
+    errors = by_row(answer.problems, len(batch))
     arrow = pa.schema(
         [*(pa.field(f.name, f.type) for f in batch.schema), pa.field(ERROR, pa.string())],
         {
@@ -201,12 +211,3 @@ def _written(answer: Answer, served: Served, name: str) -> bytes:
         writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, errors], schema=arrow))
     written: bytes = sink.getvalue().to_pybytes()
     return written
-
-
-def _told(problems: Sequence[Problem] | None) -> str | None:
-    if problems is None:
-        return None
-    told: list[dict[str, Any]] = [
-        {"field": field, "code": code, "reason": reason} for field, code, reason in problems
-    ]
-    return _encode(told).decode()

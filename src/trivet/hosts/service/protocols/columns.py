@@ -6,18 +6,18 @@ import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 from trivet.errors import SchemaError
 from trivet.hosts.service.batcher import Answer
-from trivet.hosts.service.faults import BadRows, Problem, Refused
-from trivet.records import UNREADABLE, Record, RecordReader, hint
+from trivet.hosts.service.faults import BadRows, Problem, Problems, Refused
+from trivet.records import UNREADABLE, Record, RecordReader, hint, text_of
 from trivet.schema import TYPES, Field, Schema, type_name
-from trivet.validation import PROBLEMS, Decoded, merge, no_problems
+from trivet.validation import Decoded, merge, no_problems, together
 
 MAX_TOLD = 100
 """So many problems of a request are written out; of the others, their number."""
@@ -25,6 +25,12 @@ MAX_TOLD = 100
 
 MAX_BAD = 10 * MAX_TOLD
 """With so many bad rows a request that one would refuse is not looked at any further."""
+
+MAX_PROBLEMS = 500_000
+"""With more problems than that, a request of which the good rows would be scored is refused."""
+
+PIECE = 2048
+"""So many records are turned into columns together."""
 
 
 def check_size(body: bytes | memoryview, width: int, max_rows: int) -> None:
@@ -118,15 +124,41 @@ def read_rows(reader: RecordReader, rows: Iterable[object]) -> list[Record]:
         BadRows: There are so many.
     """
     records: list[Record] = []
-    found: dict[int, Sequence[Problem]] = {}
+    found: list[tuple[int, Problem]] = []
+    bad = 0
     for row, value in enumerate(rows):
         record = reader.read_object(value)
         records.append(record)
         if record.problems:
-            found[row] = record.problems
-            if len(found) >= MAX_BAD:
-                raise BadRows(found)
+            found += [(row, problem) for problem in record.problems]
+            bad += 1
+            if bad >= MAX_BAD:
+                raise BadRows(Problems.of(found))
     return records
+
+
+def gathered(
+    reader: RecordReader, records: Iterable[Record]
+) -> tuple[Decoded, pa.RecordBatch | None]:
+    """Turn many records into columns, a piece at a time, and what is carried beside into others.
+
+    Raises:
+        BadRows: They have more than `MAX_PROBLEMS` problems.
+    """
+    parts: list[Decoded] = []
+    carried: list[pa.RecordBatch] = []
+    problems = 0
+    rest = iter(records)
+    while piece := list(islice(rest, PIECE)):
+        parts.append(reader.columns(piece))
+        if reader.beside:
+            texts = zip(*([text_of(v) for v in record.beside] for record in piece), strict=True)
+            columns = [pa.array(column, pa.string()) for column in texts]
+            carried.append(pa.RecordBatch.from_arrays(columns, names=list(reader.beside)))
+        problems += parts[-1].problems.num_rows
+        if problems > MAX_PROBLEMS:
+            raise BadRows(Problems(together(parts).problems))
+    return together(parts), pa.concat_batches(carried) if carried else None
 
 
 def beside(key: Sequence[str], columns: Mapping[str, Sequence[object]]) -> pa.RecordBatch | None:
@@ -166,16 +198,6 @@ def filled(batch: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
     return batch
 
 
-def problems_of(found: Sequence[tuple[int, Problem]]) -> pa.RecordBatch:
-    """Put problems (row, and field, code and reason) together as a batch."""
-    if not found:
-        return no_problems()
-    rows = np.asarray([row for row, _ in found], np.int64)
-    texts = zip(*(problem for _, problem in found), strict=True)
-    columns = [pa.array(rows), *(pa.array(text, pa.string()) for text in texts)]
-    return pa.RecordBatch.from_arrays(columns, schema=PROBLEMS)
-
-
 def answered(answer: Answer) -> pa.RecordBatch:
     """Return the predictions of a request's rows, null for those that were rejected."""
     columns, places = answer.batch.columns, answer.places
@@ -184,11 +206,11 @@ def answered(answer: Answer) -> pa.RecordBatch:
     return columns.take(pa.array([p if p >= 0 else None for p in places], pa.int64()))
 
 
-def tell(problems: Sequence[tuple[int, Problem]]) -> str:
+def tell(problems: Problems) -> str:
     """Name row, field, code and reason of every problem in one line, for people."""
     told = [
         f"row {row}: {field + ': ' if field else ''}{code}: {reason}"
-        for row, (field, code, reason) in problems[:MAX_TOLD]
+        for row, (field, code, reason) in problems.first(MAX_TOLD)
     ]
     if len(problems) >= MAX_BAD:
         told.append("and more")

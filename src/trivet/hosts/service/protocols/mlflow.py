@@ -19,8 +19,17 @@ import pyarrow.csv
 
 from trivet.errors import SchemaError
 from trivet.hosts.service.batcher import Answer
-from trivet.hosts.service.exchange import Context, Handler, Reply, Request, all_good
-from trivet.hosts.service.faults import HTTP, Problem, Refused
+from trivet.hosts.service.exchange import (
+    LARGE_BYTES,
+    LARGE_ROWS,
+    Context,
+    Handler,
+    Reply,
+    Request,
+    all_good,
+    aside,
+)
+from trivet.hosts.service.faults import HTTP, Problems, Refused
 from trivet.hosts.service.protocols.columns import beside as beside_of
 from trivet.hosts.service.protocols.columns import (
     check_size,
@@ -68,7 +77,7 @@ def route(method: str, path: str) -> Handler | None:
     return handler
 
 
-def fault(kind: str, detail: str, problems: Sequence[tuple[int, Problem]]) -> Reply:
+def fault(kind: str, detail: str, problems: Problems) -> Reply:
     """See `trivet.hosts.service.exchange.Protocol`."""
     status = 400 if kind == "bad_rows" else HTTP[kind][0]
     code = CODES.get(kind, "BAD_REQUEST")
@@ -78,23 +87,29 @@ def fault(kind: str, detail: str, problems: Sequence[tuple[int, Problem]]) -> Re
 async def invocations(context: Context, request: Request) -> Reply:
     """Answer one request."""
     served = _served(context, request)
+    large = len(request.body) > LARGE_BYTES
+    rows, count, beside = await aside(large, _read, context, request, served)
+    answer = all_good(await context.score(served, rows, count, request.deadline, beside=beside))
+    return Reply(await aside(count > LARGE_ROWS, _written, answer))
+
+
+def _read(context: Context, request: Request, served: Served) -> Rows:
     kind = (request.header(b"content-type") or b"application/json").decode("latin-1").lower()
     mime, _, parameters = kind.partition(";")
-    beside = None
-    rows: Decoded | Sequence[Record]
     charset = parameters.strip().removeprefix("charset=").strip('"') or "utf-8"
     if charset not in ("utf-8", "utf8"):
         raise Refused("media_type", f"only UTF-8 is read here, not {parameters.strip()[:60]!r}")
     if mime.strip() == "application/json":
-        rows, count, beside = _json(request.body, served, context)
-    elif mime.strip() == "text/csv":
+        return _json(request.body, served, context)
+    if mime.strip() == "text/csv":
         _check_count(request.body.count(b"\n") // 2, context.settings.max_rows)
         rows, beside = _csv(request.body, served.model.inputs, context.models.key)
-        count = rows.batch.num_rows
-    else:
-        raise Refused("media_type", f"send application/json or text/csv, not {mime.strip()[:60]!r}")
-    answer = all_good(await context.score(served, rows, count, request.deadline, beside=beside))
-    return Reply(_encode({"predictions": _predictions(answer)}))
+        return rows, rows.batch.num_rows, beside
+    raise Refused("media_type", f"send application/json or text/csv, not {mime.strip()[:60]!r}")
+
+
+def _written(answer: Answer) -> bytes:
+    return _encode({"predictions": _predictions(answer)})
 
 
 async def _ping(context: Context, request: Request) -> Reply:

@@ -15,11 +15,21 @@ from typing import Any
 import msgspec
 
 from trivet.hosts.service.batcher import Answer
-from trivet.hosts.service.exchange import Context, Handler, Reply, Request, all_good
-from trivet.hosts.service.faults import HTTP, Problem, Refused
+from trivet.hosts.service.exchange import (
+    LARGE_BYTES,
+    LARGE_ROWS,
+    Context,
+    Handler,
+    Reply,
+    Request,
+    all_good,
+    aside,
+)
+from trivet.hosts.service.faults import HTTP, Problems, Refused
 from trivet.hosts.service.protocols.columns import check_size, loose, tell
 from trivet.hosts.service.protocols.tensors import (
     OF_FIELD,
+    Rows,
     Tensor,
     check_requested,
     outputs_of,
@@ -97,7 +107,7 @@ def route(method: str, path: str) -> Handler | None:
     return handler
 
 
-def fault(kind: str, detail: str, problems: Sequence[tuple[int, Problem]]) -> Reply:
+def fault(kind: str, detail: str, problems: Problems) -> Reply:
     """See `trivet.hosts.service.exchange.Protocol`."""
     status = 400 if kind == "bad_rows" else HTTP[kind][0]
     return Reply(_encode({"error": tell(problems) or detail}), status)
@@ -106,6 +116,16 @@ def fault(kind: str, detail: str, problems: Sequence[tuple[int, Problem]]) -> Re
 async def infer(context: Context, request: Request) -> Reply:
     """Answer one inference request."""
     served = _served(context, request)
+    large = len(request.body) > LARGE_BYTES
+    asked, rows = await aside(large, _asked, context, request, served)
+    count = rows.decoded.batch.num_rows
+    answer = all_good(
+        await context.score(served, rows.decoded, count, request.deadline, beside=rows.beside)
+    )
+    return await aside(count > LARGE_ROWS, _reply, served, answer, asked, request.id)
+
+
+def _asked(context: Context, request: Request, served: Served) -> tuple[Infer, Rows]:
     model = served.model
     text, binary = _parts(request)
     check_size(text, len(model.inputs), context.settings.max_rows)
@@ -114,13 +134,7 @@ async def infer(context: Context, request: Request) -> Reply:
     wanted = asked.outputs or []
     requested = [output.name for output in wanted]
     check_requested(requested, model.outputs)
-    rows = rows_of(tensors, model.inputs, context.models.key, context.settings.max_rows)
-    answer = all_good(
-        await context.score(
-            served, rows.decoded, rows.decoded.batch.num_rows, request.deadline, beside=rows.beside
-        )
-    )
-    return _reply(served, answer, asked, request.id)
+    return asked, rows_of(tensors, model.inputs, context.models.key, context.settings.max_rows)
 
 
 async def _server(context: Context, request: Request) -> Reply:

@@ -15,13 +15,21 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from trivet.hosts.service.batcher import Answer
-from trivet.hosts.service.exchange import Context, all_good, explain
+from trivet.hosts.service.exchange import (
+    LARGE_BYTES,
+    LARGE_ROWS,
+    Context,
+    all_good,
+    aside,
+    explain,
+)
 from trivet.hosts.service.faults import Refused
 from trivet.hosts.service.protocols.columns import tell
 from trivet.hosts.service.protocols.oip import EXTENSIONS, PLATFORM, metadata, version
 from trivet.hosts.service.protocols.oip_messages import MESSAGES, SERVICE
 from trivet.hosts.service.protocols.tensors import (
     BYTES,
+    Rows,
     Tensor,
     check_requested,
     outputs_of,
@@ -63,7 +71,6 @@ _CONTENTS = {
 }
 """Datatype to the member that has its values."""
 
-LARGE_BYTES = 64 * 2**10
 MAX_MEMBERS = 10_000
 """So many members a larger message may have, beside those that its rows need."""
 
@@ -104,9 +111,9 @@ def server(make: Callable[[str, float], Context], watch: Watch | None = None) ->
                     _admit(given, keys)
                 left = rpc.time_remaining()
                 deadline = began + (timeout if left is None else min(left, timeout))
-                if len(body) > LARGE_BYTES:
-                    check_members(body, _most(context))
-                reply = await answering(context, _parsed(kind, body), deadline)
+                large = len(body) > LARGE_BYTES
+                request = await aside(large, _parsed, kind, body, _most(context) if large else None)
+                reply = await answering(context, request, deadline)
                 reply = reply.SerializeToString()
                 status = grpc.StatusCode.OK
             except Exception as error:  # noqa: BLE001 - whatever it is, the call gets an answer
@@ -210,7 +217,9 @@ def _most(context: Context) -> int:
     return context.settings.max_rows * width + MAX_MEMBERS
 
 
-def _parsed(kind: Any, body: bytes) -> Any:
+def _parsed(kind: Any, body: bytes, most: int | None) -> Any:
+    if most is not None:
+        check_members(body, most)
     try:
         return kind.FromString(body)
     except DecodeError as error:
@@ -246,18 +255,19 @@ async def _model_infer(context: Context, request: Any, deadline: float) -> Any:
     raw = bool(request.raw_input_contents)
     requested = [output.name for output in request.outputs]
     check_requested(requested, model.outputs)
-    rows = rows_of(
-        _tensors(request, _most(context)),
-        model.inputs,
-        context.models.key,
-        context.settings.max_rows,
-    )
+    large = request.ByteSize() > LARGE_BYTES
+    rows = await aside(large, _rows, context, request, served)
+    count = rows.decoded.batch.num_rows
     answer = all_good(
-        await context.score(
-            served, rows.decoded, rows.decoded.batch.num_rows, deadline, beside=rows.beside
-        )
+        await context.score(served, rows.decoded, count, deadline, beside=rows.beside)
     )
-    return _reply(served, answer, requested, raw, request.id or context.name)
+    name = request.id or context.name
+    return await aside(count > LARGE_ROWS, _reply, served, answer, requested, raw, name)
+
+
+def _rows(context: Context, request: Any, served: Served) -> Rows:
+    tensors = _tensors(request, _most(context))
+    return rows_of(tensors, served.model.inputs, context.models.key, context.settings.max_rows)
 
 
 _METHODS: dict[str, Answering] = {

@@ -6,25 +6,37 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from trivet.hosts.service.batcher import Answer
-from trivet.hosts.service.exchange import Context, Handler, Reply, Request
-from trivet.hosts.service.faults import HTTP, BadRows, Problem, Refused
+from trivet.hosts.service.exchange import (
+    LARGE_BYTES,
+    LARGE_ROWS,
+    Context,
+    Handler,
+    Reply,
+    Request,
+    aside,
+)
+from trivet.hosts.service.faults import HTTP, BadRows, Problems, Refused
 from trivet.hosts.service.protocols import arrow
-from trivet.hosts.service.protocols.columns import check_size, loose
+from trivet.hosts.service.protocols.columns import (
+    MAX_BAD,
+    MAX_PROBLEMS,
+    check_size,
+    gathered,
+    loose,
+)
+from trivet.hosts.service.protocols.problems import with_errors
 from trivet.hosts.service.serving import Models, Served
 from trivet.records import UNREADABLE, Record
+from trivet.validation import Decoded
 
 PREFIX = "/predict/"
-
-LARGE_BYTES = 64 * 2**10
-LARGE_ROWS = 1000
-"""Requests beyond these are read and answers written on a thread."""
 
 _PROBLEM = [(b"content-type", b"application/problem+json")]
 
@@ -59,15 +71,14 @@ class One(msgspec.Struct, gc=False):
     prediction: dict[str, Any]
 
 
-class Many(msgspec.Struct, gc=False, omit_defaults=True):
-    """The answer for several rows; null stands in the place of a row that is in `errors`."""
+class Many(msgspec.Struct, gc=False):
+    """The answer for several rows; null stands in the place of a row that is in ``errors``."""
 
     ids: list[str]
     model: str
     version: str
     digest: str
     predictions: list[dict[str, Any] | None]
-    errors: list[dict[str, Any]] = []
 
 
 def route(method: str, path: str) -> Handler | None:
@@ -87,18 +98,14 @@ async def predict(context: Context, request: Request) -> Reply:
     served = context.models.find(name, version or None)
     _check_type(request)
     limit = context.settings.max_rows
-    if len(request.body) > LARGE_BYTES:  # the event loop is everyone's
-        rows, single = await asyncio.to_thread(_decode, request.body, served, limit)
-    else:
-        rows, single = _decode(request.body, served, limit)
-    if single and any(not field for field, _, _ in rows[0].problems):
-        raise BadRows({0: rows[0].problems})
-    answer = await context.score(served, rows, len(rows), request.deadline)
-    if single:
+    large = len(request.body) > LARGE_BYTES
+    rows, count, beside = await aside(large, _decode, request.body, served, limit)
+    answer = await context.score(
+        served, rows, 1 if count is None else count, request.deadline, beside=beside
+    )
+    if count is None:
         return Reply(_one(answer, served, request.id))
-    if len(rows) > LARGE_ROWS:
-        return Reply(await asyncio.to_thread(_many, answer, served, request.id))
-    return Reply(_many(answer, served, request.id))
+    return Reply(await aside(count > LARGE_ROWS, _many, answer, served, request.id))
 
 
 def asked(path: str, kind: bytes | None, body: bytes, models: Models) -> Served | None:
@@ -133,7 +140,7 @@ def _check_type(request: Request) -> None:
         raise Refused("media_type", "send application/json or application/vnd.apache.arrow.stream")
 
 
-def fault(kind: str, detail: str, problems: Sequence[tuple[int, Problem]]) -> Reply:
+def fault(kind: str, detail: str, problems: Problems) -> Reply:
     """See `trivet.hosts.service.exchange.Protocol`."""
     status, title = HTTP[kind]
     body: dict[str, Any] = {
@@ -142,13 +149,22 @@ def fault(kind: str, detail: str, problems: Sequence[tuple[int, Problem]]) -> Re
         "status": status,
         "detail": detail,
     }
-    if problems:
-        body["errors"] = _errors(problems)
-    return Reply(_encode(body), status, list(_PROBLEM))
+    if len(problems) > MAX_PROBLEMS:
+        body["detail"] = f"{detail}; and so on: more than {MAX_PROBLEMS} problems"
+        problems = problems.first(MAX_BAD)
+    return Reply(with_errors(_encode(body), problems), status, list(_PROBLEM))
 
 
-def _decode(body: bytes, served: Served, limit: int) -> tuple[Sequence[Record], bool]:
-    """Return a request's rows, and whether it was a single object."""
+Rows = tuple[Sequence[Record] | Decoded, int | None, pa.RecordBatch | None]
+"""Rows, how many (None for a single object), and the key's columns unless the rows carry them."""
+
+
+def _decode(body: bytes, served: Served, limit: int) -> Rows:
+    """Read a request's rows.
+
+    Raises:
+        BadRows: It is a single object, and as a whole is none that can be read.
+    """
     if b'"rows"' in body and "rows" not in served.model.inputs.names:
         try:
             if len(body) > LARGE_BYTES:
@@ -160,8 +176,21 @@ def _decode(body: bytes, served: Served, limit: int) -> tuple[Sequence[Record], 
             return _loosely(body, served, limit)
         if several is not msgspec.UNSET:
             _check_count(len(several), limit)
-            return [served.reader.read(raw) for raw in several], False
-    return [served.reader.read(body)], True
+            return _several(served, map(served.reader.read, several), len(several))
+    return _single(served.reader.read(body))
+
+
+def _single(row: Record) -> Rows:
+    if any(not field for field, _, _ in row.problems):
+        raise BadRows(Problems.of((0, problem) for problem in row.problems))
+    return [row], None, None
+
+
+def _several(served: Served, rows: Iterable[Record], count: int) -> Rows:
+    if count <= LARGE_ROWS:
+        return list(rows), count, None
+    decoded, beside = gathered(served.reader, rows)
+    return decoded, count, beside
 
 
 def _check_large(body: bytes, width: int, limit: int) -> None:
@@ -176,17 +205,18 @@ def _check_large(body: bytes, width: int, limit: int) -> None:
         _objects.decode(body)
 
 
-def _loosely(body: bytes, served: Served, limit: int) -> tuple[Sequence[Record], bool]:
+def _loosely(body: bytes, served: Served, limit: int) -> Rows:
     """Read what only a reader takes that lets NaN through: one such row is no other row's fault."""
     try:
         check_size(body, len(served.model.inputs), limit)
         found = loose(body)
     except Refused:
-        return [served.reader.read(body)], True  # it says what is wrong
+        return _single(served.reader.read(body))  # it says what is wrong
     if isinstance(found, dict) and isinstance(found.get("rows"), list):
         _check_count(len(found["rows"]), limit)
-        return [served.reader.read_object(row) for row in found["rows"]], False
-    return [served.reader.read_object(found)], True
+        rows = found["rows"]
+        return _several(served, map(served.reader.read_object, rows), len(rows))
+    return _single(served.reader.read_object(found))
 
 
 def _check_count(count: int, limit: int) -> None:
@@ -205,20 +235,15 @@ def _one(answer: Answer, served: Served, name: str) -> bytes:
 
 
 def _many(answer: Answer, served: Served, name: str) -> bytes:
+    if len(answer.problems) > MAX_PROBLEMS:
+        raise BadRows(answer.problems)
     model, values = served.model, answer.batch.values()
     outputs = model.outputs.names
     predictions: list[dict[str, Any] | None] = [
         None if place < 0 else {n: column[place] for n, column in zip(outputs, values, strict=True)}
         for place in answer.places
     ]
-    told = [(row, problem) for row, problems in answer.problems.items() for problem in problems]
     count = len(predictions)
     ids = [name] if count == 1 else [f"{name}-{row}" for row in range(count)]
-    return _encode(Many(ids, model.name, model.version, model.digest, predictions, _errors(told)))
-
-
-def _errors(problems: Sequence[tuple[int, Problem]]) -> list[dict[str, Any]]:
-    return [
-        {"row": row, "field": field, "code": code, "reason": reason}
-        for row, (field, code, reason) in problems
-    ]
+    told = Many(ids, model.name, model.version, model.digest, predictions)
+    return with_errors(_encode(told), answer.problems)

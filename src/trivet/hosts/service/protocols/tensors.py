@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from trivet.hosts.service.batcher import Answer
-from trivet.hosts.service.faults import BadRows, Problem, Refused
-from trivet.hosts.service.protocols.columns import MAX_BAD, answered, problems_of, read_column
+from trivet.hosts.service.faults import BadRows, Problem, Problems, Refused
+from trivet.hosts.service.protocols.columns import MAX_BAD, answered, read_column
 from trivet.schema import TYPES, Field, Schema
-from trivet.validation import TYPE, Decoded, conform, merge
+from trivet.validation import TYPE, Decoded, conform, merge, no_problems
 
 BYTES = "BYTES"
 
@@ -214,7 +214,7 @@ def _column(tensor: Tensor, field: Field, count: int) -> tuple[pa.Array, pa.Reco
         return read_column(field, _texts(tensor, count))
     if isinstance(tensor.data, memoryview):
         values = _from_bytes(tensor, count)
-        return pa.array(values, from_pandas=field.nullable), problems_of([])
+        return pa.array(values, from_pandas=field.nullable), no_problems()
     return _from_list(tensor, field.name, count)
 
 
@@ -233,7 +233,7 @@ def _beside(
         elif tensor.datatype not in DATATYPES:
             raise refused(name, f"is {tensor.datatype[:20]}, which is no datatype known here")
         elif isinstance(tensor.data, memoryview):
-            columns[name], problems = pa.array(_from_bytes(tensor, count)), problems_of([])
+            columns[name], problems = pa.array(_from_bytes(tensor, count)), no_problems()
         else:
             columns[name], problems = _from_list(tensor, name, count)
         if problems.num_rows and name not in schema.names:
@@ -287,7 +287,7 @@ def _from_list(tensor: Tensor, field: str, count: int) -> tuple[pa.Array, pa.Rec
         raise refused(tensor.name, f"is {tensor.datatype}, which only binary data can carry")
     values = _flat(tensor, count)
     try:
-        return pa.array(msgspec.convert(values, datatype.listed), datatype.arrow), problems_of([])
+        return pa.array(msgspec.convert(values, datatype.listed), datatype.arrow), no_problems()
     except (msgspec.ValidationError, ValueError, OverflowError):
         pass  # one of them is wrong; which, takes longer to say
     integers = pa.types.is_integer(datatype.arrow)
@@ -304,8 +304,8 @@ def _from_list(tensor: Tensor, field: str, count: int) -> tuple[pa.Array, pa.Rec
             shown = json.dumps(value, default=str, ensure_ascii=False)[:60]
             found.append((row, (field, TYPE, f"{shown} is not {tensor.datatype}")))
             if len(found) >= MAX_BAD:
-                raise BadRows({row: [problem] for row, problem in found}) from None
-    return pa.array(clean, datatype.arrow), problems_of(found)
+                raise BadRows(Problems.of(found)) from None
+    return pa.array(clean, datatype.arrow), Problems.of(found).columns
 
 
 def _texts(tensor: Tensor, count: int) -> Sequence[object]:
