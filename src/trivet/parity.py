@@ -191,7 +191,7 @@ def _largest(low: Numbers, high: Numbers) -> int:
 
 def _counted(column: pa.Array) -> Numbers:
     """Return a column as whole numbers that are as far apart as its values, 0 for null and NaN."""
-    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    values: npt.NDArray[Any] = column.fill_null(0).to_numpy(zero_copy_only=False)
     if not pa.types.is_floating(column.type):
         return values.astype(np.int64)
     return _ordered(np.where(np.isnan(values), values.dtype.type(0), values))
