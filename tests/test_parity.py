@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trivet.manifest import BatchDependence
 from trivet.parity import (
     ANOTHER_ANSWER,
+    CROWD,
     LEAST,
     MAX_ROWS,
     SIZES,
@@ -113,12 +115,13 @@ def answer(values: npt.ArrayLike) -> pa.RecordBatch:
 
 
 ROWS = pa.record_batch({"x0": np.random.default_rng(0).normal(size=400)})
+MANY = pa.record_batch({"x0": np.random.default_rng(0).normal(size=MAX_ROWS + 10)})
 
 
 def test_a_model_whose_arithmetic_ignores_the_batch() -> None:
     measured = measure(LinearModel(weights=(3.0,)).predict, ROWS, source="sample")
     assert measured is not None
-    assert (measured.max_ulps, measured.rows, measured.source) == (0, MAX_ROWS, "sample")
+    assert (measured.max_ulps, measured.rows, measured.source) == (0, 400, "sample")
 
 
 def test_a_slow_model_is_asked_less_often_and_of_every_size() -> None:
@@ -131,15 +134,70 @@ def test_a_slow_model_is_asked_less_often_and_of_every_size() -> None:
         sizes.append(batch.num_rows)
         return LinearModel(weights=(3.0,)).predict(batch)
 
-    measured = measure(slow, ROWS, source="sample", clock=lambda: now)
-    quick = measure(LinearModel(weights=(3.0,)).predict, ROWS, clock=lambda: 0.0)
+    measured = measure(slow, MANY, source="sample", clock=lambda: now)
+    quick = measure(LinearModel(weights=(3.0,)).predict, MANY, clock=lambda: 0.0)
     assert measured is not None
     assert quick is not None
-    assert quick.compared == len(SIZES) * MAX_ROWS
     assert measured.compared == sum(sizes[1:]) < quick.compared
     assert len(sizes) <= 1 + len(SIZES) * LEAST
-    assert {min(size, MAX_ROWS % size or size) for size in SIZES} <= set(sizes)
-    assert all(sizes.count(size) >= min(LEAST, MAX_ROWS // size) - 1 for size in SIZES)
+    assert set(SIZES) <= set(sizes)
+    assert all(sizes.count(size) >= min(LEAST, MAX_ROWS // size) for size in SIZES)
+
+
+def test_a_quick_model_is_asked_for_every_row_alone_and_for_a_crowd() -> None:
+    alone, sizes = set(), []
+
+    def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
+        sizes.append(batch.num_rows)
+        if batch.num_rows == 1:
+            alone.add(batch.column(0)[0].as_py())
+        return LinearModel(weights=(3.0,)).predict(batch)
+
+    measure(predict, MANY, clock=lambda: 0.0)
+    assert alone == set(MANY.column(0).to_pylist()[:MAX_ROWS])
+    assert max(sizes) == CROWD * MAX_ROWS
+    assert len(sizes) < 2500  # 0.1 ms each for most models
+
+
+def test_few_rows_are_asked_for_in_every_smaller_size() -> None:
+    sizes: list[int] = []
+
+    def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
+        sizes.append(batch.num_rows)
+        return LinearModel(weights=(3.0,)).predict(batch)
+
+    measured = measure(predict, MANY.slice(0, 5), source="sample")
+    assert measured is not None
+    assert (measured.rows, set(sizes), sizes.count(5)) == (5, {1, 2, 3, 4, 5}, 1)
+    assert measure(predict, MANY.slice(0, 1)) == BatchDependence(
+        max_ulps=0, rows=1, source="synthetic", compared=0
+    )
+
+
+@pytest.mark.parametrize("rare", [MAX_ROWS - 1, 517])
+def test_one_row_that_a_kernel_for_one_row_adds_in_another_order_is_found(rare: int) -> None:
+    """As with a matrix product: one row in a hundred shows it, and only alone."""
+    value = MANY.column(0)[rare].as_py()
+
+    def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
+        values = column(batch)
+        return answer(np.nextafter(values, np.inf) if values.tolist() == [value] else values)
+
+    measured = measure(predict, MANY)
+    assert measured is not None
+    assert measured.max_ulps == 1
+
+
+def test_two_batches_that_err_to_two_sides_of_the_whole_are_held_against_each_other() -> None:
+    def predict(batch: pa.RecordBatch) -> pa.RecordBatch:
+        towards = {1: np.inf, 16: -np.inf}.get(batch.num_rows)
+        values = column(batch)
+        return answer(values if towards is None else np.nextafter(values, towards))
+
+    def integers(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return answer(np.full(batch.num_rows, {1: 2, 16: -3}.get(batch.num_rows, 0)))
+
+    assert [measure(each, MANY).max_ulps for each in (predict, integers)] == [2, 5]  # type: ignore[union-attr]
 
 
 def dense(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -224,7 +282,7 @@ def test_rows_made_up_are_rows_that_the_schema_allows(field: Field) -> None:
     assert batch.schema == schema.arrow
     assert batch.num_rows == 30
     assert validate(Decoded(batch, no_problems()), schema).num_rows == 0
-    assert batch.equals(synthetic(schema, 30))
+    assert batch.equals(synthetic(schema, 40).slice(0, 30))
     batch.to_pylist()
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 
 
-def set_up_logging(*, json: bool) -> None:
+def set_up_logging(*, json: bool, level: int = logging.INFO) -> None:
     """Send the log of Trivet and of the HTTP server, if there is one, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if json else logging.Formatter("%(message)s"))
-    for name, level in (("trivet", logging.INFO), ("uvicorn.error", logging.ERROR)):
+    for name, least in (("trivet", level), ("uvicorn.error", max(level, logging.ERROR))):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)
+        logger.setLevel(least)
 
 
 class JsonLines(logging.Formatter):

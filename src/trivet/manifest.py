@@ -35,8 +35,9 @@ class BatchDependence:
     Attributes:
         max_ulps: Largest difference in units in the last place; 0 means the same bits.
         rows: Rows measured.
-        source: ``sample`` (the rows given) or ``synthetic`` (made from the schema).
-        compared: Predictions in smaller batches that were held against those in the whole one,
+        source: ``sample`` (the rows given, and some made from the schema) or ``synthetic`` (only
+            such ones).
+        compared: Predictions in other batches that were held against those in the whole one,
             all sizes together; 0 if that was not recorded.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from trivet import parity
 from trivet.contract import Model
 from trivet.errors import ModelError, PredictionError, SchemaError
-from trivet.manifest import Manifest
+from trivet.manifest import BatchDependence, Manifest
 from trivet.monitoring import Reference, regression_metrics, roc_auc
 from trivet.schema import Field, Schema
 from trivet.scoring import score
@@ -20,6 +21,9 @@ from trivet.validation import MODEL_ERROR, conform
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+_MADE_UP = 256
+"""So many rows at least are made up beside those of a sample."""
 
 
 def as_batch(sample: Any) -> pa.RecordBatch:
@@ -79,7 +83,7 @@ def settle(
 def learn(
     model: Model, manifest: Manifest, rows: pa.RecordBatch | None, target: npt.ArrayLike | None
 ) -> Manifest:
-    """Complete a manifest: measure on the sample if there is one, on rows made up otherwise.
+    """Complete a manifest: measure on the sample if there is one, and on rows made up.
 
     Raises:
         SchemaError: A row of the sample does not fit the inputs.
@@ -92,7 +96,7 @@ def learn(
     scored = score(model, conform(rows, model.inputs))
     if scored.problems.num_rows:
         raise _unfit(scored.problems)
-    measured = parity.measure(model.predict, scored.inputs, source="sample")
+    measured = _measured(model, scored.inputs)
     first = scored.inputs.slice(0, 1).to_pylist()[0]
     return replace(
         manifest,
@@ -102,6 +106,20 @@ def learn(
         input_references=_references(scored.inputs),
         output_references=_references(scored.predictions),
     )
+
+
+def _measured(model: Model, rows: pa.RecordBatch) -> BatchDependence | None:
+    """Measure on a sample, and on rows as a check makes them up if the model takes them."""
+    begin = rows.slice(0, parity.MAX_ROWS - _MADE_UP)
+    made_up = parity.synthetic(model.inputs, parity.MAX_ROWS - begin.num_rows)
+    begin = pa.RecordBatch.from_arrays(begin.columns, schema=made_up.schema)
+    both = pa.concat_batches([begin, made_up])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nobody asked for these rows
+        found = parity.measure(model.predict, both)
+    if found is None:
+        return parity.measure(model.predict, rows, source="sample")
+    return replace(found, source="sample")
 
 
 def _unfit(problems: pa.RecordBatch) -> ModelError | SchemaError:

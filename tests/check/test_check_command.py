@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import logging
 import socket
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +18,13 @@ import pyarrow as pa
 import pytest
 import tomli_w
 
+import trivet
 from support.deployments import Project, trips
-from trivet.check import batch, try_broker
-from trivet.check.outcome import Outcome
+from support.toy import Toy
+from trivet.check import Verdict, batch, try_broker
+from trivet.check.outcome import Difference, Outcome
+from trivet.cli import beforehand
+from trivet.cli import check as check_command
 from trivet.settings import load_project
 
 
@@ -68,7 +74,8 @@ def test_what_differs_is_shown(
     changed(monkeypatch, change)
     done = project.invoke("check")
     assert done.exit_code == 1
-    [line] = [line for line in done.stdout.splitlines() if line.startswith("DIFFERS")]
+    row, line = [line for line in done.stdout.splitlines() if line.startswith("DIFFERS")]
+    assert row.split()[1:5] == ["batch.toy-scores", "sqlite", "to", "sqlite"]
     assert told in line
     assert done.stdout.endswith("1 of 2 ways give the same answer\n")
     [way] = [w for w in json.loads(project.invoke("check", "--json").stdout)["parity"] if w["what"]]
@@ -115,6 +122,111 @@ def test_only_looking_sends_nothing(project: Project, monkeypatch: pytest.Monkey
     assert "ways" not in project.invoke("check", "--only-look").stdout
 
 
+def test_sizes_of_a_way_that_give_one_answer_have_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verdict(way: str, ulps: int = 0, **more: Any) -> Verdict:
+        given = {"deployment": "service", "model": "toy", "tolerance": 1, **more}
+        return Verdict(way=way, difference=Difference(9, ulps, None), **given)
+
+    where = "batch.trip-duration-of-the-whole-city"
+    found = [
+        verdict("direct call, other batch sizes", deployment="models.toy"),
+        verdict("postgresql to postgresql", deployment=where),
+        *(verdict(f"records, {size}") for size in ("alone", "7 together", "100 together")),
+        verdict("arrow, alone"),
+        verdict("arrow, 7 together", 3),
+        verdict("arrow, 100 together"),
+    ]
+    monkeypatch.setattr("trivet.cli.history.WIDTH", 80)
+    check_command._show(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    told = [line.split() for line in lines if line]
+    assert ["same", "service", "toy", "records:", "alone,", "7,", "100", "9", "0", "1"] in told
+    assert ["same", "service", "toy", "arrow:", "alone,", "100", "9", "0", "1"] in told
+    assert ["DIFFERS", "service", "toy", "arrow:", "7", "together", "9", "3", "1"] in told
+    assert lines[-1] == "7 of 8 ways give the same answer"
+
+
+def test_the_proof_logs_only_if_it_is_asked_to(
+    project: Project, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process of the service writes where the command does."""
+    file = project.write()
+    document = tomllib.loads(file.read_text()) | {"service": {"models": ["toy"]}}
+    file.write_text(tomli_w.dumps(document))
+    monkeypatch.setattr("trivet.check.sample.ROWS", 4)
+    level = logging.getLogger("trivet").level
+    assert project.invoke("check").stderr == ""
+    assert capfd.readouterr().err == ""
+    told = project.invoke("--log", "json", "check").stderr + capfd.readouterr().err
+    messages = [json.loads(line)["message"] for line in told.splitlines()]
+    assert any("serving toy" in message for message in messages), messages
+    assert logging.getLogger("trivet").level == level
+
+
+def test_a_library_that_is_lacking_is_one_finding(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the part that lacks it; the rest is looked at and proven."""
+    file = project.write()
+    stream = {"model": "toy", "topic": "a", "key": ["order"], "metrics_port": 9}
+    more: dict[str, Any] = {
+        "broker": {"url": "kafka://127.0.0.1:1"},
+        "service": {"models": ["toy"]},
+        "stream": {"live": stream},
+        "models": {name: {"uri": f"models/{name}", "trust": True} for name in ("toy", "skops")},
+    }
+    file.write_text(tomli_w.dumps(tomllib.loads(file.read_text()) | more))
+    trivet.save(Toy(), project.root / "models", name="skops", version="1")
+    manifest = project.root / "models" / "skops" / "1" / "model.toml"
+    manifest.write_text(manifest.read_text().replace('format = "python"', 'format = "sklearn"'))
+    for extra in ("service", "metrics"):
+        monkeypatch.setitem(beforehand.MODULES, extra, ("no_such_module",))
+    for module in ("trivet.brokers.kafka", "skops.io", "trivet.hosts.service.server"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr("trivet.check.sample.ROWS", 4)
+    done = project.invoke("check", "--json")
+    told = json.loads(done.stdout)
+    errors = {f["where"]: f["what"] for f in told["findings"] if f["state"] == "error"}
+    wanted = {
+        "[service]": "service",
+        "[broker] url": "kafka",
+        "[stream.live] metrics_port": "service",
+        "[models.skops]": "sklearn",
+    }
+    assert errors.keys() == wanted.keys(), errors
+    assert all(f"pip install 'trivet[{wanted[where]}]'" in what for where, what in errors.items())
+    assert done.exit_code == 1
+    assert {p["deployment"] for p in told["parity"] if p["holds"]} == {
+        "models.toy",
+        "batch.toy-scores",
+        "stream.live",
+    }
+    assert all(p["holds"] for p in told["parity"])
+
+
+def test_databases_that_cannot_be_used_leave_the_proof_on_embedded_ones(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trivet.check.sample.ROWS", 4)
+    file = project.write()
+    stream = {"model": "toy", "topic": "a", "key": ["order"]}
+    more = {"stream": {"live": stream}, "results": {"url": "postgresql://127.0.0.1:1/away"}}
+    file.write_text(tomli_w.dumps(tomllib.loads(file.read_text()) | more))
+    done = project.invoke("check", "--json")
+    told = json.loads(done.stdout)
+    assert done.exit_code == 1
+    wrong = {p["deployment"]: p["what"] for p in told["parity"] if not p["holds"]}
+    assert wrong.keys() == {"batch.toy-scores", "stream.live"}
+    assert all("127.0.0.1" in what for what in wrong.values())
+    assert {p["way"] for p in told["parity"] if p["holds"]} >= {
+        "sqlite to sqlite",
+        "embedded to sqlite, alone",
+    }
+
+
 def test_rows_of_a_source_are_sent_or_told_to_be_lacking(project: Project) -> None:
     assert project.invoke("check", "--rows", "0").exit_code == 2
     without = project.invoke("check", "--json", "--rows", "5")
@@ -151,6 +263,8 @@ def test_a_broker_that_is_away_is_one_finding(
     [error] = [f for f in told["findings"] if f["state"] == "error"]
     assert error["where"] == "[broker] url"
     assert url in error["what"]
+    assert "refused" in error["what"]
+    assert done.stderr == ""
     assert done.exit_code == 1
     assert {p["way"]: p["holds"] for p in told["parity"]}["embedded to sqlite, alone"]
     assert not any(p["way"].startswith("kafka") for p in told["parity"])

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 import trivet
 from formats.format_cases import CASES, Case, save_mlflow
 from support.service_models import EchoAny
+from trivet import parity
 from trivet.check import batch, inspect, prove, service, stream
 from trivet.check.outcome import difference, expected
 from trivet.check.proof import Verdict
+from trivet.check.sample import sample, without
 from trivet.current import Ready, Source
 from trivet.databases import connect
 from trivet.hosts.batch.settings import BatchSettings
@@ -75,7 +77,8 @@ def mlflow_case(folder: Path) -> Case:
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered")  # huge values are sent on purpose
-def test_every_format(tmp_path: Path) -> None:
+def test_every_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trivet.check.sample.ROWS", 16)
     models = {}
     for case_name, make in (CASES | {"mlflow": lambda: mlflow_case(tmp_path / "mlflow")}).items():
         case, name = make(), case_name.replace("_", "-")
@@ -91,6 +94,30 @@ def test_every_format(tmp_path: Path) -> None:
     verdicts = verdicts_of(tmp_path, models)
     assert len(verdicts) == 17 * len(models) + 2 * len(STREAMED)
     assert not [(v.model, v.way, v.error, v.difference) for v in verdicts if not v.holds]
+
+
+def test_what_was_measured_covers_the_kernels_of_every_batch_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime multiplies one row by a kernel of its own: one row in a hundred shows it."""
+    case = CASES["onnx_columns"]()
+    trivet.save(
+        case.model, tmp_path, name="m", version="1", inputs=case.inputs, outputs=case.outputs
+    )
+    model = trivet.load(str(tmp_path / "m"))
+    measured = model.manifest.batch_dependence
+    assert measured is not None
+    for count in (8, 16, 64):
+        monkeypatch.setattr("trivet.check.sample.ROWS", count)
+        made = sample(model.manifest)
+        bad = expected(model, made).problems
+        _, kept = without(made, set(bad))
+        rows = pa.RecordBatch.from_arrays(kept.columns, schema=model.inputs.arrow)
+        whole = model.predict(rows)
+        for size in range(1, rows.num_rows):
+            starts = range(0, rows.num_rows, size)
+            parts = [model.predict(rows.slice(start, size)) for start in starts]
+            assert parity.difference(whole, pa.Table.from_batches(parts)) <= measured.max_ulps
 
 
 _FIRST, _LAST = dt.datetime(1, 1, 2, tzinfo=dt.UTC), dt.datetime(9999, 12, 30, tzinfo=dt.UTC)

@@ -102,6 +102,11 @@ def test_a_row_gets_one_answer_on_the_projects_own_kafka(
 ) -> None:
     code, told = check(write(tmp_path, kafka.secure_url(), results_url))
     assert {f["state"] for f in told["findings"]} == {"ok", "warning"}, told["findings"]
+    topics = {f["where"]: (f["state"], f["what"]) for f in told["findings"]}
+    lacking = "there is no topic 'a' yet, and the stream does not start without it"
+    assert topics["[stream.kept] topic"][0] == "warning"
+    assert topics["[stream.kept] topic"][1].startswith(lacking)
+    assert topics["[stream.sent] output"][0] == "ok"
     kind = results_url.partition(":")[0]
     assert not [v for v in told["parity"] if not v["holds"]]
     assert ways(told, hold=True) == {

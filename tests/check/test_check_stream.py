@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
+import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +13,15 @@ import pytest
 import tomli_w
 
 import trivet
+from support.events import Remembers
 from support.toy import Toy
 from trivet import brokers
-from trivet.check import inspect, prove
+from trivet.check import inspect, prove, stream
+from trivet.current import Source
+from trivet.errors import TopicNotFound
 from trivet.hosts.stream.scoring import Scorer
-from trivet.settings import Project, load_project
+from trivet.hosts.stream.worker import Plan, Worker
+from trivet.settings import BrokerSettings, Project, load_project
 
 
 def project(root: Path, results: str) -> Project:
@@ -36,7 +44,10 @@ def test_a_row_gets_one_answer_in_a_stream_too(tmp_path: Path, results_url: str)
     findings, models = inspect(found)
     told = {f.where: (f.state, f.what) for f in findings}
     assert told["[broker] url"][0] == "ok"
-    assert told["[stream.plain] topic"] == ("warning", "there is no topic 'a' yet; create it")
+    lacking = "there is no topic 'a' yet: who comes first, the stream or a producer, makes it"
+    assert told["[stream.plain] topic"] == ("ok", f"{lacking}, with 4 partitions")
+    lacking = "there is no topic 'plain.dead' yet: the stream makes it when it starts"
+    assert told["[stream.plain] dead_letters"] == ("ok", f"{lacking}, with 1 partition")
     verdicts = [v for v in prove(found, models) if v.deployment.startswith("stream.")]
     assert len(verdicts) in (4, 8)
     assert all(v.holds for v in verdicts), [(v.way, v.error, v.difference) for v in verdicts]
@@ -51,6 +62,7 @@ def test_a_planted_disagreement_is_found(
     broker.close()
     findings, models = inspect(found)
     assert ("[stream.plain] topic", "a: 2 partitions") in {(f.where, f.what) for f in findings}
+    monkeypatch.setattr("trivet.check.sample.ROWS", 8)
     real = Scorer._columns
 
     def wrong(self: Scorer, *parts: Any) -> Any:
@@ -63,6 +75,75 @@ def test_a_planted_disagreement_is_found(
     verdicts = [v for v in prove(found, models) if v.deployment.startswith("stream.")]
     assert verdicts
     assert not any(v.holds for v in verdicts)
+
+
+def test_what_is_said_of_topics_is_what_a_stream_does(tmp_path: Path, sqlite_url: str) -> None:
+    """Whatever is lacking: it is made as told, or the stream does not start as told."""
+    found = project(tmp_path, sqlite_url)
+    settings = dataclasses.replace(found.stream["plain"], output="scores")
+    found = dataclasses.replace(found, stream={"plain": settings})
+    for partitions in (3, 0):
+        url = f"sqlite:///events-{partitions}.db?partitions={partitions}"
+        found = dataclasses.replace(found, broker=BrokerSettings(url=url))
+        told = {f.where: (f.state, f.what) for f in inspect(found)[0]}
+        plan = Plan(
+            settings=settings,
+            source=Source("toy", "models/toy", trust=True),
+            broker=url,
+            results=sqlite_url,
+            root=tmp_path,
+        )
+        worker = Worker(plan)
+        worker.stop()
+        if not partitions:
+            state, what = told["[stream.plain] topic"]
+            assert (state, "does not start without it" in what) == ("warning", True)
+            assert "trivet events publish a FILE --partitions N" in what
+            with pytest.raises(TopicNotFound):
+                starting(url, tmp_path)
+            continue
+        worker.run()
+        with closing(brokers.connect(url, tmp_path)) as broker:
+            made = dict(broker.topics())
+        for key, topic in (("output", "scores"), ("dead_letters", settings.dead_topic)):
+            state, what = told[f"[stream.plain] {key}"]
+            assert (state, f"makes it when it starts, with {made[topic]} " in what) == ("ok", True)
+        starting(url, tmp_path)
+        with closing(brokers.connect(url, tmp_path)) as broker:
+            count = broker.topics()["a"]
+        assert told["[stream.plain] topic"][1].endswith(f"makes it, with {count} partitions")
+
+
+def starting(url: str, root: Path) -> None:
+    """Join as a stream does."""
+    with closing(brokers.connect(url, root)) as broker:
+        broker.member("a", "g", Remembers()).close()
+
+
+def test_a_worker_that_does_not_end_is_told_with_its_stream(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = project(tmp_path, sqlite_url)
+    _, models = inspect(found)
+    found = dataclasses.replace(
+        found,
+        stream={"plain": dataclasses.replace(found.stream["plain"], stop_timeout=dt.timedelta(0))},
+    )
+    monkeypatch.setattr(stream, "STOP_SECONDS", 0.01)
+    monkeypatch.setattr("trivet.check.sample.ROWS", 2)
+    go = threading.Event()
+    run = Worker.run
+
+    def hanging(worker: Worker) -> None:
+        run(worker)
+        go.wait(60)
+
+    monkeypatch.setattr(Worker, "run", hanging)
+    verdicts = [v for v in prove(found, models) if v.deployment.startswith("stream.")]
+    go.set()
+    assert verdicts
+    for verdict in verdicts:
+        assert verdict.error.startswith("[stream.plain]: it did not end within")
 
 
 def _floats(values: list[Any]) -> Any:

@@ -184,6 +184,11 @@ class Appender(Protocol):
 class Broker(Protocol):
     """A connection to a broker, from `trivet.brokers.connect`."""
 
+    @property
+    def first_partitions(self) -> int:
+        """Partitions of a topic that is made by whoever reads it first; 0 if none is made so."""
+        ...
+
     def topics(self) -> Mapping[str, int]:
         """Return the number of partitions of each topic."""
         ...

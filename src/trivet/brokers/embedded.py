@@ -60,6 +60,10 @@ class EmbeddedBroker:
         self._trimming = threading.Lock()
         self._next_trim = 0.0
 
+    @property
+    def first_partitions(self) -> int:
+        return self._options.partitions
+
     def topics(self) -> Mapping[str, int]:
         return dict(self._file.rows("topics"))
 

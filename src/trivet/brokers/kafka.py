@@ -6,7 +6,6 @@ Every setting of librdkafka may stand among the url's parameters, but those that
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -19,7 +18,8 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from trivet.brokers.base import Fetched, Lag, Listener, Start
 from trivet.brokers.kafka_appender import KafkaAppender
-from trivet.brokers.kafka_errors import error_of, is_refusal, translated
+from trivet.brokers.kafka_errors import cause, error_of, is_refusal, translated
+from trivet.brokers.kafka_log import LOG
 from trivet.brokers.kafka_member import KafkaMember, columns
 from trivet.brokers.kafka_offsets import KafkaOffsets
 from trivet.errors import BrokerError, BrokerUnavailable, NotAuthorized, TopicNotFound
@@ -69,8 +69,6 @@ _APPENDER = {
 _TRANSACTIONS = {"retry.backoff.ms": 10}
 """The broker is still ending a transaction when the next one begins, and asks to come again."""
 
-_logger = logging.getLogger("trivet.brokers")
-
 
 class KafkaBroker:
     """A Kafka cluster; see `trivet.brokers.base.Broker`.
@@ -87,9 +85,13 @@ class KafkaBroker:
         self._trouble: KafkaError | None = None
         settings: dict[str, Any] = {**self._common, "error_cb": self._told}
         with translated(self._name):
-            self._admin = AdminClient(settings, logger=_logger)
+            self._admin = AdminClient(settings, logger=LOG)
         self._offsets = KafkaOffsets({**_MEMBER, **self._common}, self._name)
         self._reader: Consumer | None = None
+
+    @property
+    def first_partitions(self) -> int:
+        return 0
 
     def topics(self) -> Mapping[str, int]:
         found = self._metadata().topics
@@ -172,7 +174,7 @@ class KafkaBroker:
         if self._reader is None:
             settings = {**_MEMBER, **_READER, **self._common, "group.id": "trivet-read"}
             with translated(self._name):
-                self._reader = Consumer(settings, logger=_logger)
+                self._reader = Consumer(settings, logger=LOG)
         place = f"{self._name}, topic {topic!r}, partition {partition}"
         deadline, found = time.monotonic() + _CALL_SECONDS, list[Any]()
         with translated(place):
@@ -218,7 +220,7 @@ class KafkaBroker:
             self._reader.close()
 
     def _told(self, error: KafkaError) -> None:
-        self._trouble = error
+        self._trouble = cause(self._trouble, error)
 
     def _metadata(self, topic: str | None = None) -> Any:
         deadline = time.monotonic() + _CALL_SECONDS
@@ -232,7 +234,8 @@ class KafkaBroker:
                     raise BrokerError(f"{self._name}: {self._trouble}") from None
                 told = error_of(error.args[0], self._name)
                 if not isinstance(told, BrokerUnavailable) or time.monotonic() > deadline:
-                    raise told from None
+                    why = "" if self._trouble is None else f"; {self._trouble.str().strip()}"
+                    raise type(told)(f"{told}{why}") from None
 
     def _partitions(self, topic: str) -> list[int]:
         found = self._metadata(topic).topics[topic]

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from trivet.brokers.base import Failed, Headers, Member
 from trivet.brokers.kafka_errors import error_of, translated
+from trivet.brokers.kafka_log import LOG
 from trivet.brokers.kafka_member import KafkaMember
 from trivet.errors import BrokerError, BufferFull, MembershipLost
 
@@ -53,7 +54,7 @@ class KafkaAppender:
         named = {"transactional.id": transaction} if transaction else {}
         with translated(broker):
             self._producer = Producer(
-                {**settings, **named, "on_delivery": self._delivered}, logger=_logger
+                {**settings, **named, "on_delivery": self._delivered}, logger=LOG
             )
         self._begun = False
         if transaction:

@@ -104,6 +104,12 @@ def error_of(error: KafkaError, what: str) -> BrokerError:
     return kind(f"{what}: {error.str().strip()} ({error.name()})")
 
 
+def cause(before: KafkaError | None, error: KafkaError) -> KafkaError:
+    """Return which of two errors says more: that all brokers are down follows from another."""
+    is_summary = error.code() == KafkaError._ALL_BROKERS_DOWN
+    return before if before is not None and is_summary else error
+
+
 def is_refusal(error: KafkaError | None) -> bool:
     """Say whether the broker was reached and let us not in."""
     return error is not None and error.code() in _REFUSED

@@ -20,7 +20,8 @@ from confluent_kafka import (
 )
 
 from trivet.brokers.base import Fetched, Headers, Listener, Start
-from trivet.brokers.kafka_errors import REBALANCING, error_of, translated
+from trivet.brokers.kafka_errors import REBALANCING, cause, error_of, translated
+from trivet.brokers.kafka_log import LOG
 from trivet.errors import BrokerUnavailable, MembershipLost, OffsetGone
 
 _CALL_SECONDS = 30.0
@@ -70,7 +71,7 @@ class KafkaMember:
         self._membership: Any = None
         self._is_proven = threading.Event()
         with translated(broker):
-            self._consumer = Consumer({**settings, "error_cb": self._told}, logger=_logger)
+            self._consumer = Consumer({**settings, "error_cb": self._told}, logger=LOG)
             self._consumer.subscribe(
                 [topic],
                 on_assign=self._on_assign,
@@ -216,7 +217,7 @@ class KafkaMember:
             self._trouble = error
 
     def _told(self, error: KafkaError) -> None:
-        self._trouble = error
+        self._trouble = cause(self._trouble, error)
 
     def _on_assign(self, _: Consumer, parts: list[TopicPartition]) -> None:
         self.ask_again()

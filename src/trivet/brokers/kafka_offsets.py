@@ -7,7 +7,6 @@ of a leader is refused after a restart, because it goes on naming the leader's f
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from threading import Lock
@@ -23,14 +22,13 @@ from confluent_kafka import (
 )
 
 from trivet.brokers.kafka_errors import error_of
+from trivet.brokers.kafka_log import LOG
 from trivet.errors import BrokerUnavailable
 
 _AGAIN_SECONDS = 0.05
 
 _QUIET = {"log_level": 2}
 """What keeps it from an answer is raised, and logged by who reads or appends."""
-
-_logger = logging.getLogger("trivet.brokers")
 
 
 class KafkaOffsets:
@@ -96,9 +94,7 @@ class KafkaOffsets:
         with self._lock:
             if group not in self._consumers:
                 own = {"group.id": group, "isolation.level": isolation}
-                self._consumers[group] = Consumer(
-                    {**self._settings, **_QUIET, **own}, logger=_logger
-                )
+                self._consumers[group] = Consumer({**self._settings, **_QUIET, **own}, logger=LOG)
             consumer = self._consumers[group]
         consumer.poll(0)  # else what it tells of its connections would pile up
         return consumer

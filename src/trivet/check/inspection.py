@@ -49,21 +49,50 @@ def inspect(project: Project) -> tuple[list[Finding], dict[str, LoadedModel]]:
 
 
 def _streams(project: Project) -> Iterator[Finding]:
-    """Look at the broker and at the topics that are read from it."""
+    """Look at the broker, and at the topics that are read from it and sent to."""
     url = brokers.place(project.broker.url)
     try:
         with closing(brokers.connect(project.broker.url, project.root)) as broker:
-            topics = broker.topics()
+            topics, made = broker.topics(), broker.first_partitions
     except TrivetError as error:
         yield failed(BROKER, error)
         return
-    yield Finding(BROKER, "ok", f"{url}: {len(topics)} topics")
+    yield Finding(BROKER, "ok", f"{url}: {_many(len(topics), 'topic')}")
     for name, settings in project.stream.items():
-        where = f"[stream.{name}] topic"
-        if settings.topic in topics:
-            yield Finding(where, "ok", f"{settings.topic}: {topics[settings.topic]} partitions")
-        else:
-            yield Finding(where, "warning", f"there is no topic {settings.topic!r} yet; create it")
+        where = f"[stream.{name}]"
+        read = topics.get(settings.topic)
+        yield _read(f"{where} topic", settings.topic, read, made)
+        sent = [("output", settings.output, read or 1), ("dead_letters", settings.dead_topic, 1)]
+        for key, topic, partitions in sent:
+            if topic and topic in topics:
+                yield Finding(f"{where} {key}", "ok", _of_topic(topic, topics[topic]))
+            elif topic:
+                told = f"there is no topic {topic!r} yet: the stream makes it when it starts, with "
+                yield Finding(f"{where} {key}", "ok", told + _many(partitions, "partition"))
+
+
+def _read(where: str, topic: str, partitions: int | None, made: int) -> Finding:
+    """Tell of a topic that a stream reads; `made` partitions it gets if it is not there."""
+    if partitions is not None:
+        return Finding(where, "ok", _of_topic(topic, partitions))
+    lacking = f"there is no topic {topic!r} yet"
+    if made:
+        told = f"{lacking}: who comes first, the stream or a producer, makes it"
+        return Finding(where, "ok", f"{told}, with {_many(made, 'partition')}")
+    return Finding(
+        where,
+        "warning",
+        f"{lacking}, and the stream does not start without it; have its producer make it, or "
+        f"create it: trivet events publish {topic} FILE --partitions N",
+    )
+
+
+def _of_topic(topic: str, partitions: int) -> str:
+    return f"{topic}: {_many(partitions, 'partition')}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _model(where: str, model: LoadedModel) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 from trivet import parity
 from trivet.artifacts import LoadedModel
 from trivet.check import batch
+from trivet.check.findings import failed
 from trivet.check.outcome import Difference, Outcome, difference, expected
 from trivet.check.sample import sample, without
 from trivet.current import Ready, Source
@@ -20,6 +22,9 @@ from trivet.hosts.batch.settings import BatchSettings
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.hosts.stream.settings import StreamSettings
 from trivet.settings import Project
+
+_EMBEDDED = "sqlite:///"
+"""Stands for databases and a broker of the check's own only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,7 @@ class _Case:
         try:
             found = difference(self.right, go())
         except Exception as error:  # noqa: BLE001 - one way that fails must not hide the others
-            kind = "" if isinstance(error, TrivetError) else f"{type(error).__name__}: "
-            return self.told(deployment, way, None, f"{kind}{error}")
+            return self.told(deployment, way, None, _said(error))
         return self.told(deployment, way, found)
 
     def told(self, deployment: str, way: str, found: Difference | None, error: str = "") -> Verdict:
@@ -84,7 +88,7 @@ class _Case:
             typed = pa.RecordBatch.from_arrays(kept.columns, schema=self.model.inputs.arrow)
             found = parity.measure(self.model.predict, typed, source="sample")
         except Exception as error:  # noqa: BLE001 - a model is foreign code
-            return self.told(where, way, None, f"{type(error).__name__}: {error}")
+            return self.told(where, way, None, _said(error))
         assert found is not None  # a sample raises instead
         return self.told(where, way, Difference(found.rows, found.max_ulps))
 
@@ -104,11 +108,15 @@ def prove(
         rows: By model, rows to send instead of made-up ones.
         embedded_broker: Whether streams are proven on an embedded broker only.
     """
-    broker = "sqlite:" if embedded_broker else project.broker.url
+    broker = _EMBEDDED if embedded_broker else project.broker.url
     cases = {}
     for name, model in models.items():
         made = sample(model.manifest, (rows or {}).get(name))
-        cases[name] = _Case(name, model, made, expected(model, made))
+        try:
+            cases[name] = _Case(name, model, made, expected(model, made))
+        except Exception as error:  # noqa: BLE001 - a model is foreign code
+            yield Verdict(f"models.{name}", name, "direct call", None, 0, _said(error), made)
+            continue
         yield cases[name].crowded()
     for deployment in project.batch.values():
         if deployment.model in cases:
@@ -123,10 +131,20 @@ def prove(
 def _batch(project: Project, settings: BatchSettings, case: _Case) -> Iterator[Verdict]:
     manifest = case.model.manifest
     ready = Ready(case.model, manifest.references, manifest.summary())
-    with batch.places(settings.source, project.results.url, project.root) as places:
-        for place in places:
+    where = f"batch.{settings.name}"
+
+    def places(source: str, results: str) -> AbstractContextManager[list[batch.Place]]:
+        return batch.places(source, results, project.root)
+
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(places(settings.source, project.results.url))
+        except TrivetError as error:
+            yield case.told(where, "its own databases", None, str(error))
+            found = stack.enter_context(places(_EMBEDDED, _EMBEDDED))
+        for place in found:
             go = partial(batch.run, place, ready, settings, case.rows, project.root)
-            yield case.held(f"batch.{settings.name}", place.name, go)
+            yield case.held(where, place.name, go)
 
 
 def _stream(
@@ -136,12 +154,22 @@ def _stream(
 
     manifest = case.model.manifest
     ready = Ready(case.model, manifest.references, manifest.summary())
-    with stream.places(settings, broker, project.results.url, project.root) as places:
-        for place in places:
+    where = f"stream.{settings.name}"
+
+    def places(broker: str, results: str) -> AbstractContextManager[list[stream.Place]]:
+        return stream.places(settings, broker, results, project.root)
+
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(places(broker, project.results.url))
+        except TrivetError as error:
+            yield case.told(where, "its own databases", None, str(error))
+            found = stack.enter_context(places(_EMBEDDED, _EMBEDDED))
+        for place in found:
             for size in (1, settings.max_batch):
                 way = f"{place.name}, {'alone' if size == 1 else 'together'}"
                 go = partial(stream.run, place, ready, settings, case.rows, project.root, size)
-                yield case.held(f"stream.{settings.name}", way, go)
+                yield case.held(where, way, go)
 
 
 def _service(
@@ -161,7 +189,14 @@ def _service(
     changed = dataclasses.replace(
         settings, models=tuple(n if v is None else f"{n}@{v}" for n, v in pinned)
     )
-    with service.running(changed, sources, project.root) as running:
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(service.running(changed, sources, project.root))
+        except Exception as error:  # noqa: BLE001 - the other hosts' ways were gone, and are told
+            yield from (
+                cases[name].told("service", "its start", None, _said(error)) for name in current
+            )
+            return
         for case in (cases[name] for name in current):
             bad = set(case.right.problems)
             for lane in running.lanes():
@@ -169,3 +204,8 @@ def _service(
                     way = f"{lane.name}, {'alone' if size == 1 else f'{size} together'}"
                     go = partial(service.send, lane, case.model, case.name, case.rows, size, bad)
                     yield case.held("service", way, go)
+
+
+def _said(error: Exception) -> str:
+    """Return what an exception says; of one that is not ours with its class."""
+    return failed("", error).what

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import http.client
 import json
+import logging
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from trivet.hosts.service.protocols.tensors import OF_FIELD
 from trivet.hosts.service.server import Supervisor, bind
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.hosts.service.worker import Plan, grpc_is_there
+from trivet.logs import JsonLines
 
 START_SECONDS = 120.0
 ANSWER_SECONDS = 120.0
@@ -208,7 +210,9 @@ class Running:
 
 @contextmanager
 def running(settings: ServiceSettings, sources: Sequence[Source], root: Path) -> Iterator[Running]:
-    """Start a service of one process as it would be served, on free ports, without its log.
+    """Start a service of one process as it would be served, on free ports.
+
+    It keeps no prediction log, and tells what this process would tell.
 
     Raises:
         ModelError: It did not get ready.
@@ -229,7 +233,10 @@ def running(settings: ServiceSettings, sources: Sequence[Source], root: Path) ->
         access_log="none",
     )
     with CountsFolder() as counts, tempfile.TemporaryDirectory() as empty:
+        logger = logging.getLogger("trivet")
         plan = Plan(
+            json=any(isinstance(handler.formatter, JsonLines) for handler in logger.handlers),
+            level=logger.getEffectiveLevel(),
             settings=changed,
             sources=tuple(sources),
             root=root,

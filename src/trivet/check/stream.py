@@ -33,6 +33,9 @@ from trivet.results.layout import open_results
 from trivet.results.offsets import offsets
 
 END_SECONDS = 120.0
+STOP_SECONDS = 30.0
+"""So much longer than what is under way may take, a worker may take to end."""
+
 SEEN_SECONDS = 10.0
 """How long what was committed to a topic may take to be there for readers."""
 
@@ -144,7 +147,7 @@ def run(
     ):
         _publish(broker, changed, taken, rows)
         with _kept(broker, plan, rows.num_rows) as is_kept:
-            _work(plan, ready, is_kept)
+            _work(settings.name, plan, ready, is_kept)
         if not place.to_topic:
             return outcome(place.results, root, changed.name, ready.model, taken)
         return _sent(broker, plan, ready.model, taken)
@@ -177,21 +180,35 @@ def _spell(value: object) -> object:
     return value.isoformat()  # type: ignore[attr-defined]
 
 
-def _work(plan: Plan, ready: Ready, is_done: Callable[[], bool]) -> None:
-    """Have a worker consume until everything is kept."""
+def _work(stream: str, plan: Plan, ready: Ready, is_done: Callable[[], bool]) -> None:
+    """Have a worker consume until everything is kept.
+
+    Raises:
+        ModelError: It does not get there, or does not end; the message names the stream.
+    """
     worker = Worker(plan, in_use=lambda: ready)
     failure: list[Exception] = []
-    thread = threading.Thread(target=_run, args=(worker, failure), name="stream")
+    # A daemon: one that hangs in a driver must not keep the command from its end.
+    thread = threading.Thread(target=_run, args=(worker, failure), name="stream", daemon=True)
     thread.start()
     try:
         for _ in _looks(END_SECONDS):
             if not thread.is_alive() or is_done():
                 break
         else:
-            raise ModelError(f"the events were not scored within {END_SECONDS:.0f} s")
+            raise ModelError(
+                f"[stream.{stream}]: the events were not scored within {END_SECONDS:.0f} s; look "
+                "at its model and its broker with trivet consume"
+            )
     finally:
         worker.stop()
-        thread.join()
+        patience = plan.settings.stop_timeout.total_seconds() + STOP_SECONDS
+        thread.join(patience)
+    if thread.is_alive():
+        raise ModelError(
+            f"[stream.{stream}]: it did not end within {patience:.0f} s after it was told to "
+            "stop: its model, the broker or the results hold it"
+        )
     if failure:
         raise failure[0]
 

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trivet.errors import MissingExtra
     from trivet.settings import Project
     from trivet.up.plan import Process
 
 MODULES = {
     "dashboard": ("httptools", "jinja2", "starlette", "uvicorn", "vl_convert"),
     "kafka": ("confluent_kafka",),
+    "metrics": ("prometheus_client",),
     "service": ("httptools", "prometheus_client", "uvicorn", "uvloop"),
 }
-"""What an extra brings, by its name."""
+"""What an extra brings, by its name, or a part of one."""
 
 
 def installed(extra: str) -> bool:
@@ -51,15 +53,31 @@ def _programs(plan: Iterable[Process], root: Path, path: str) -> Iterator[str]:
             )
 
 
-def _libraries(project: Project, plan: Iterable[Process]) -> Iterator[str]:
+def libraries(project: Project) -> Iterator[tuple[str, MissingExtra]]:
+    """Give each part of a project whose library is not installed, and what to install.
+
+    Not of the models, which name theirs in their manifests.
+    """
     from trivet.errors import MissingExtra
 
+    if project.service is not None and not installed("service"):
+        yield "[service]", MissingExtra("the service", "service")
+    if project.stream and project.broker.url.startswith("kafka") and not installed("kafka"):
+        yield "[broker] url", MissingExtra("a kafka:// broker", "kafka")
+    for name, stream in project.stream.items():
+        if stream.metrics_port is not None and not installed("metrics"):
+            yield f"[stream.{name}] metrics_port", MissingExtra("it", "service")
+
+
+def _libraries(project: Project, plan: Iterable[Process]) -> Iterator[str]:
     names = {process.name for process in plan}
-    if "service" in names and not installed("service"):
-        yield f"[service]: {MissingExtra('the service', 'service')}"
-    streams = any(f"stream-{name}" in names for name in project.stream)
-    if streams and project.broker.url.startswith("kafka") and not installed("kafka"):
-        yield f"[broker] url: {MissingExtra('a kafka:// broker', 'kafka')}"
+    streams = [name for name in project.stream if f"stream-{name}" in names]
+    needed = {f"[stream.{name}] metrics_port" for name in streams}
+    if "service" in names:
+        needed.add("[service]")
+    if streams:
+        needed.add("[broker] url")
+    yield from (f"{where}: {error}" for where, error in libraries(project) if where in needed)
 
 
 def _models(project: Project, plan: Iterable[Process]) -> Iterator[str]:

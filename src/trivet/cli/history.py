@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from trivet.settings import Project
 
 
+WIDTH = 200
+"""Of a table that is not printed on a terminal."""
+
+
 @click.command()
 @click.argument("name", required=False)
 @click.option(
@@ -204,5 +208,5 @@ def table(
         made.add_column(header, justify="right" if place in numbers else "left", overflow="fold")
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 200
+    width = None if sys.stdout.isatty() else WIDTH
     Console(width=width).print(made)

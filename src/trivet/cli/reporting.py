@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -56,6 +57,27 @@ def reporting(context: click.Context) -> Iterator[Reporter]:
         fields = {"event": "error", "error": type(error).__name__}
         log.log(logging.ERROR, "%s", error, extra={"fields": fields})
         raise click.exceptions.Exit(exit_code(error)) from None
+    finally:
+        log.handlers, log.propagate = before[:2]
+        log.setLevel(before[2])
+
+
+@contextmanager
+def silent_unless_asked(context: click.Context) -> Iterator[None]:
+    """Log as ``--log`` says, and nothing at all if it says nothing: a table tells the outcome."""
+    if context.obj["log"] != "auto":
+        with reporting(context):
+            yield
+        return
+    log = logging.getLogger("trivet")
+    before = log.handlers, log.propagate, log.level
+    log.handlers, log.propagate = [logging.NullHandler()], False
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")  # of models, at values that are sent on purpose
+            yield
     finally:
         log.handlers, log.propagate = before[:2]
         log.setLevel(before[2])

@@ -62,6 +62,7 @@ class Plan:
         results: Url of the results database.
         counts: The folder where all processes count.
         json: Whether the log is written as JSON lines.
+        level: The least level that is written.
     """
 
     settings: ServiceSettings
@@ -70,6 +71,7 @@ class Plan:
     results: str
     counts: Path
     json: bool = True
+    level: int = logging.INFO
 
 
 class _Server(uvicorn.Server):
@@ -278,7 +280,7 @@ class Worker:
 
 def work(plan: Plan, number: int, sock: socket.socket, grpc_port: int, parent: Pipe) -> None:
     """Be a process of the service; what the parent starts."""
-    set_up_logging(json=plan.json)
+    set_up_logging(json=plan.json, level=plan.level)
     try:
         hangs = Worker(plan, number, sock, grpc_port, parent).run()
     except Exception as error:
