@@ -203,6 +203,7 @@ LAYERS: list[dict[str, set[str]]] = [
             "hosts.batch",
             "hosts.service",
             "hosts.stream",
+            "logs",
             "manifest",
             "parity",
             "results",

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import tomli_w
+from sklearn.linear_model import LinearRegression
 
 import trivet
 from support.deployments import Project, trips
-from support.toy import Toy
 from trivet.check import Verdict, batch, try_broker
 from trivet.check.outcome import Difference, Outcome
 from trivet.cli import beforehand
@@ -179,9 +180,9 @@ def test_a_library_that_is_lacking_is_one_finding(
         "models": {name: {"uri": f"models/{name}", "trust": True} for name in ("toy", "skops")},
     }
     file.write_text(tomli_w.dumps(tomllib.loads(file.read_text()) | more))
-    trivet.save(Toy(), project.root / "models", name="skops", version="1")
-    manifest = project.root / "models" / "skops" / "1" / "model.toml"
-    manifest.write_text(manifest.read_text().replace('format = "python"', 'format = "sklearn"'))
+    rows = pd.DataFrame({"x": [0.0, 1.0, 2.0]})
+    line = LinearRegression().fit(rows, [1.0, 3.0, 5.0])
+    trivet.save(line, project.root / "models", name="skops", version="1", sample=rows)
     for extra in ("service", "metrics"):
         monkeypatch.setitem(beforehand.MODULES, extra, ("no_such_module",))
     for module in ("trivet.brokers.kafka", "skops.io", "trivet.hosts.service.server"):
@@ -197,7 +198,8 @@ def test_a_library_that_is_lacking_is_one_finding(
         "[models.skops]": "sklearn",
     }
     assert errors.keys() == wanted.keys(), errors
-    assert all(f"pip install 'trivet[{wanted[where]}]'" in what for where, what in errors.items())
+    for where, what in errors.items():
+        assert f"pip install 'trivet[{wanted[where]}]'" in what
     assert done.exit_code == 1
     assert {p["deployment"] for p in told["parity"] if p["holds"]} == {
         "models.toy",

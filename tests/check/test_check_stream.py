@@ -105,6 +105,7 @@ def test_what_is_said_of_topics_is_what_a_stream_does(tmp_path: Path, sqlite_url
         worker.run()
         with closing(brokers.connect(url, tmp_path)) as broker:
             made = dict(broker.topics())
+        assert settings.dead_topic is not None
         for key, topic in (("output", "scores"), ("dead_letters", settings.dead_topic)):
             state, what = told[f"[stream.plain] {key}"]
             assert (state, f"makes it when it starts, with {made[topic]} " in what) == ("ok", True)
