@@ -13,6 +13,7 @@ import socket
 import ssl
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -281,6 +282,8 @@ class Worker:
 def work(plan: Plan, number: int, sock: socket.socket, grpc_port: int, parent: Pipe) -> None:
     """Be a process of the service; what the parent starts."""
     set_up_logging(json=plan.json, level=plan.level)
+    if plan.level >= logging.CRITICAL and not sys.warnoptions:
+        warnings.simplefilter("ignore")  # whoever wants no line of the log wants none of libraries
     try:
         hangs = Worker(plan, number, sock, grpc_port, parent).run()
     except Exception as error:
