@@ -192,7 +192,7 @@ def _service(
     with ExitStack() as stack:
         try:
             running = stack.enter_context(service.running(changed, sources, project.root))
-        except Exception as error:  # noqa: BLE001 - the other hosts' ways were gone, and are told
+        except Exception as error:  # noqa: BLE001 - the other hosts are told of all the same
             yield from (
                 cases[name].told("service", "its start", None, _said(error)) for name in current
             )

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from trivet.hosts.service.exchange import Context
+from trivet.hosts.service.serving import Served
 
 FLUSH_SECONDS = 0.2
 MAX_LINES = 10_000
@@ -46,30 +46,33 @@ class AccessLog:
     Args:
         errors_only: Whether only requests that were refused or failed are told.
         write: Takes some lines of text.
-
-    Attributes:
-        least: The lowest status that is told.
     """
 
     def __init__(
         self, *, errors_only: bool, write: Callable[[str], object] = sys.stderr.write
     ) -> None:
-        self.least = 400 if errors_only else 0
+        self._least = 400 if errors_only else 0
         self._write = write
         self._lines: list[Line] = []
         self._left_out = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def request(
-        self, scope: Scope, status: int, seconds: float, context: Context, protocol: str
+        self,
+        scope: Scope,
+        status: int,
+        seconds: float,
+        name: str,
+        served: Served | None,
+        rows: int,
+        protocol: str,
     ) -> None:
         """Take note of one request."""
-        if status < self.least:
+        if status < self._least:
             return
         if len(self._lines) >= MAX_LINES:
             self._left_out += 1
             return
-        served = context.served
         client = scope.get("client")
         self._lines.append(
             Line(
@@ -79,13 +82,13 @@ class AccessLog:
                 scope["path"],
                 status,
                 round(seconds * 1000, 3),
-                context.name,
+                name,
                 protocol,
                 client[0] if client else "",
                 _trace(scope["headers"]),
                 served.name if served is not None else "",
                 served.model.version if served is not None else "",
-                context.rows,
+                rows,
             )
         )
         if self._timer is None:

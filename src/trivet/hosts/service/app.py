@@ -147,7 +147,7 @@ class App:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
-        self._note(scope, reply.status, context, self._speaks[id(speaking)])
+        self._note(scope, reply.status, context, context.rows, self._speaks[id(speaking)])
 
     def straight(self, scope: Scope, body: bytes, write: Write, place: Any, loop: Loop) -> bool:
         """Answer a small good row without a task of its own; the model's batch writes the answer.
@@ -183,12 +183,7 @@ class App:
     def _end(self, asked: Straight, reply: Reply) -> None:
         """Write the answer of a request on the short way."""
         asked.write(asked.place, reply.status, self._headed(reply, asked.name), reply.body)
-        seconds = time.monotonic() - asked.began
-        self.metrics.request(asked.served, "records", reply.status, seconds)
-        if self._access is not None and reply.status >= self._access.least:
-            context = self.context(asked.name, asked.began)
-            context.served, context.rows = asked.served, 1
-            self._access.request(asked.scope, reply.status, seconds, context, "records")
+        self._note(asked.scope, reply.status, asked, 1, "records")
 
     def _fail(self, asked: Straight, error: Exception) -> None:
         """Write what an error means to a request on the short way."""
@@ -201,12 +196,14 @@ class App:
         length = (b"content-length", b"%d" % len(reply.body))
         return [*reply.headers, length, (b"x-request-id", name.encode("ascii"))]
 
-    def _note(self, scope: Scope, status: int, context: Context, speaks: str) -> None:
+    def _note(
+        self, scope: Scope, status: int, asked: Context | Straight, rows: int, speaks: str
+    ) -> None:
         """Count a request that was answered, and log it."""
-        seconds = time.monotonic() - context.began
-        self.metrics.request(context.served, speaks, status, seconds)
+        seconds = time.monotonic() - asked.began
+        self.metrics.request(asked.served, speaks, status, seconds)
         if self._access is not None:
-            self._access.request(scope, status, seconds, context, speaks)
+            self._access.request(scope, status, seconds, asked.name, asked.served, rows, speaks)
 
     def context(self, name: str, began: float) -> Context:
         """Return the context of a request."""
