@@ -1,5 +1,5 @@
 -- What wrk sends: the bodies of a file in turn; what it tells at the end: one line of JSON.
--- wrk ... -s load.lua URL -- FILE CONTENT_TYPE WHOLE REST
+-- wrk ... -s load.lua URL -- FILE CONTENT_TYPE WHOLE
 local requests, turn = {}, 0
 
 function init(args)
@@ -14,12 +14,6 @@ function init(args)
     end
   end
   file:close()
-  local rest = tonumber(args[4])
-  if rest > 0 then
-    function delay() -- whole milliseconds, not all connections at once
-      return math.floor(2 * rest * math.random() + 0.5)
-    end
-  end
 end
 
 function request()
@@ -30,9 +24,8 @@ end
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    '\n{"requests": %d, "seconds": %.6f, "p50": %.6f, "p99": %.6f, "late": %.6f, "refused": %d, "broken": %d}\n',
+    '\n{"requests": %d, "seconds": %.6f, "p50": %.6f, "p99": %.6f, "refused": %d, "broken": %d}\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
-    latency:percentile(99) / 1e3,
-    latency:percentile(99.25) / 1e3, errors.status,
+    latency:percentile(99) / 1e3, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout))
 end

@@ -4,8 +4,8 @@ environment.
     python -m service.models FOLDER
 
 ``trees`` is LightGBM, 100 trees on five numbers; ``linear`` a DictVectorizer and a linear
-regression on the pair of zones and the distance; ``heavy`` the trees with twenty times as many,
-for overload. All learn from the real trips of examples/taxi.
+regression on the pair of zones and the distance; ``medium`` and ``heavy`` have 2,000 and 6,000
+trees, for overload. All learn from the real trips of examples/taxi.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def main() -> None:
     folder.mkdir(parents=True)
     rows = trips()
     sent = rows.take(np.random.default_rng(2).integers(0, rows.num_rows, SENT))
-    for name, count in (("trees", 100), ("heavy", 2_000)):
+    for name, count in (("trees", 100), ("medium", 2_000), ("heavy", 6_000)):
         trees(folder, rows, count, name)
         bodies(folder, name, sent.select(FEATURES))
     linear(folder, rows)

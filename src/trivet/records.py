@@ -45,6 +45,9 @@ _FLOAT32_END = 2.0**128 - 2.0**103
 """The smallest number that no longer rounds to a finite float32."""
 
 _INTEGER_BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
+_PLAIN = {kind: np.dtype(kind) for kind in (*_INTEGER_BITS, "float64")}
+"""What numpy makes a column of as Arrow would, if no value is null."""
+
 _any = msgspec.json.Decoder().decode
 _dumps = json.JSONEncoder(default=str, ensure_ascii=False).encode
 
@@ -84,6 +87,7 @@ class RecordReader:
         self._beside = self.beside = tuple(beside)
         self.arrow = pa.schema([pa.field(f.name, TYPES[f.type]) for f in schema])
         self._types = self.arrow.types  # each read of a schema makes them again
+        self._plain = [None if f.nullable else _PLAIN.get(f.type) for f in schema]
         # Members are called f0, f1, ... inside: a field's name need not be one of Python's.
         members: list[Any] = []
         names: dict[str, str] = {}
@@ -137,7 +141,7 @@ class RecordReader:
         try:
             for place in self._moments:
                 inputs[place] = [v if v is None else _utc(v) for v in inputs[place]]
-            arrays = [pa.array(c, f.type) for c, f in zip(inputs, self.arrow, strict=True)]
+            arrays = list(map(_array, inputs, self._types, self._plain))
         except (UnicodeEncodeError, OverflowError):
             return None
         if self._singles and not all(_is_finite(arrays[i]) for i in self._singles):
@@ -177,14 +181,15 @@ class RecordReader:
             columns = [[value] for value in records[0].values]
         else:
             columns = [list(column) for column in zip(*(r.values for r in records), strict=True)]
+        found = [(row, *p) for row, r in enumerate(records) for p in r.problems]
+        plain = self._plain if not found else [None] * self._width
         try:
-            arrays = [pa.array(c, kind) for c, kind in zip(columns, self._types, strict=True)]
+            arrays = list(map(_array, columns, self._types, plain))
         except UnicodeEncodeError:
             return self.columns([self._cleared(record) for record in records])
         if self._singles and not all(_is_finite(arrays[i]) for i in self._singles):
             return self.columns([self._cleared(record) for record in records])
         batch = pa.RecordBatch.from_arrays(arrays, schema=self.arrow)
-        found = [(row, *p) for row, r in enumerate(records) for p in r.problems]
         if not found:
             return Decoded(batch, no_problems())
         rows, fields, codes, reasons = zip(*found, strict=True)
@@ -262,6 +267,13 @@ def hint(field: Field) -> Any:
             "date": dt.date,
         }[field.type]
     return kind | None if field.nullable else kind
+
+
+def _array(values: list[Any], kind: pa.DataType, plain: np.dtype[Any] | None) -> pa.Array:
+    """Make a column; by way of numpy it takes half the time, and the GIL is not let go of."""
+    if plain is None:
+        return pa.array(values, kind)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.array(values, plain))])
 
 
 def _value(field: Field, value: object) -> tuple[Any, Problem | None]:

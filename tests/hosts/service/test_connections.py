@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
+import uvloop
 
 from support.service_server import PATIENCE, Service
 from support.service_toys import RAISE
 from trivet.current import Source
+from trivet.hosts.service.connections import ACCEPTS, shares
 
 QUICK = Source("quick", "support.service_toys:Doubling")
 SLOW = Source("slow", "support.service_toys:Thoughtful")
@@ -169,3 +173,32 @@ def test_keys_are_asked_for(tmp_path_factory: pytest.TempPathFactory) -> None:
             assert read(sock)[0][0] == 401
             sock.sendall(row(b'{"x": 4}', b"x-api-key: " + KEY.encode()))
             assert read(sock)[0][0] == 200
+
+
+def test_a_burst_of_connections_is_taken_in_a_few_turns_of_the_loop() -> None:
+    burst = 10 * ACCEPTS
+    taken: list[asyncio.BaseTransport] = []
+
+    class Taken(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            taken.append(transport)
+
+    async def turns(bound: socket.socket) -> int:
+        loop = asyncio.get_running_loop()
+        servers = [await loop.create_server(Taken, sock=sock) for sock in shares(bound)]
+        with ExitStack() as clients:
+            for _ in range(burst):  # they are through for the system, and wait for the loop
+                clients.enter_context(socket.create_connection(bound.getsockname()))
+            count = 0
+            while len(taken) < burst:
+                await asyncio.sleep(0)
+                count += 1
+        for transport in taken:
+            transport.close()
+        for server in servers:
+            server.close()
+        return count
+
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert uvloop.run(turns(bound)) <= 2 * burst / ACCEPTS

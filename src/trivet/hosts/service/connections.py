@@ -8,6 +8,7 @@ the requests.
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +18,9 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from trivet.hosts.service.exchange import Headers
+
+ACCEPTS = 8
+"""Connections that are taken in one turn of the event loop."""
 
 CLOSE = (b"connection", b"close")
 
@@ -233,3 +237,12 @@ class Sweeper:
             seen[connection] = cycle, resting, since
         self._seen = seen
         return cut
+
+
+def shares(sock: socket.socket) -> list[socket.socket]:
+    """Return a listening socket several times over.
+
+    uvloop takes one connection from each in a turn. From one alone it would take a burst of new
+    clients, and the probes behind them, seconds of a busy loop to get in.
+    """
+    return [sock, *(sock.dup() for _ in range(ACCEPTS - 1))]

@@ -29,7 +29,7 @@ from trivet.current import Source
 from trivet.errors import SettingsError, TrivetError
 from trivet.hosts.service.access import AccessLog
 from trivet.hosts.service.app import App
-from trivet.hosts.service.connections import Connection, Sweeper
+from trivet.hosts.service.connections import Connection, Sweeper, shares
 from trivet.hosts.service.exchange import Context, Protocol
 from trivet.hosts.service.log import LogSettings, PredictionWriter
 from trivet.hosts.service.metrics import Metrics
@@ -46,8 +46,10 @@ BEAT_SECONDS = 1.0
 LOG_PATIENCE = 10.0
 """So long a process that ends goes on trying to write its prediction log."""
 
-SWITCH_SECONDS = 0.0002
-"""How long a thread may keep the event loop from its next step."""
+SWITCH_SECONDS = 0.00001
+"""After so long a thread that waits for the interpreter asks for it. The event loop lets go of it
+and takes it back every few microseconds, and each time such a wait begins anew: with more than
+that, a model's thread hardly ever gets its turn beside a busy loop."""
 
 log = logging.getLogger("trivet.service")
 
@@ -173,7 +175,7 @@ class Worker:
         families = self._models.families
         told = {name: list(family.versions) for name, family in families.items()}
         loop.call_soon(self._tell, READY + msgspec.json.encode(told))
-        await self._server.serve([self._sock])
+        await self._server.serve(shares(self._sock))
         self._library.end()
         if calls is not None:
             await calls.stop(settings.stop_timeout.total_seconds())
