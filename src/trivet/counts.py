@@ -134,7 +134,11 @@ class Counts:
         return place
 
     def count(self, name: str, by: float, **labels: str) -> None:
-        """Add to a counter."""
+        """Add to a counter.
+
+        What an alert waits for is counted as 0 at the start: Prometheus sees an increase only from
+        a value that it has seen.
+        """
         self.numbers[self.place(name, labels)] += by
 
     def gauge(self, name: str, value: float, **labels: str) -> None:

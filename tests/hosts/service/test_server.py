@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import signal
 import socket
 import ssl
@@ -177,6 +178,20 @@ def test_a_process_whose_loop_stands_still_is_replaced(
         service.until(lambda: service.supervisor.is_ready and service.supervisor.pids != stuck)
         with service.client() as client:
             assert ask(client, 3).status_code == 200
+
+
+def test_what_an_alert_waits_for_is_there_before_it_happens(tmp_path: Path) -> None:
+    guide = Path(__file__).parents[3] / "docs" / "how-to" / "serve-models.md"
+    awaited = re.findall(
+        r"increase\((\w+)(?:{outcome=~?\"([\w|]+)\"})?\[", guide.read_text("utf-8")
+    )
+    assert len(awaited) == 3
+    with Service(tmp_path, [QUICK], log="results") as service, service.client() as client:
+        text = client.get("/metrics").text
+    for name, outcomes in awaited:
+        for outcome in outcomes.split("|"):
+            sample = rf"{name}(\{{.*outcome=\"{outcome}\".*\}})?" if outcome else name
+            assert re.search(rf"^{sample} 0\.0$", text, re.M), (name, outcome, text)
 
 
 def test_predictions_are_logged_whatever_was_spoken(tmp_path: Path) -> None:

@@ -124,6 +124,12 @@ def test_processes_that_die_are_replaced_and_a_new_version_is_taken(
     toys.toys(*range(20))
     with Supervised(toys, workers=2, output="scored", reload="signal") as running:
         until(lambda: len(toys.scores()) == 20 and running.supervisor.is_ready)
+        for unheard in (
+            'trivet_stream_worker_restarts_total{deployment="tips"}',
+            'trivet_stream_model_loads_total{deployment="tips",outcome="refused"}',
+            'trivet_stream_retries_total{deployment="tips",what="results"}',
+        ):
+            assert running.counted(f"{unheard} 0.0"), unheard
         killed = [_replaced(running, until) for _ in range(2)]
         restarts = 'trivet_stream_worker_restarts_total{deployment="tips"} 2.0'
         until(lambda: running.counted(restarts))

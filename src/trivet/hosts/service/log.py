@@ -88,6 +88,8 @@ class PredictionWriter:
     ) -> None:
         self._settings = settings
         self._metrics = metrics
+        for outcome in ("written", "repeated", "dropped", "refused"):
+            self._count(outcome, 0)
         self._chance = chance
         self._entries: deque[Entry] = deque()
         # One is written by the event loop only, the other one by the thread only.

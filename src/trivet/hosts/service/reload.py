@@ -58,6 +58,7 @@ class Library:
         """
         # A version in use comes before those that are named, to be the default.
         for source in sorted(self._sources, key=lambda s: s.version is not None):
+            self._metrics.count("trivet_model_loads", 0, model=source.name, outcome="refused")
             self._stamps[source] = self._stamp(source)
             self._load(source)
 

@@ -74,6 +74,7 @@ class Supervisor:
         self._grpc: socket.socket | None = None
         self._told = False
         self._metrics = Metrics(plan.counts, 0)
+        self._metrics.count("trivet_worker_restarts", 0)
         settings = plan.settings
         ending = END_SECONDS + worker.LOG_PATIENCE
         job = Job(

@@ -63,6 +63,12 @@ class Metrics(Counts):
         self._calls = self.place("trivet_stream_model_seconds", self._labels, LATENCY)
         self._latency = self.place("trivet_stream_latency_seconds", self._labels, LATENCY)
         self._model: Mapping[str, str] | None = None
+        for what in ("assigned", "revoked", "lost"):
+            self.rebalance(what, 0)
+        for outcome in ("loaded", "refused"):
+            self.count("trivet_stream_model_loads", 0, **self._labels, outcome=outcome)
+        for what in ("results", "broker"):
+            self.count("trivet_stream_retries", 0, **self._labels, what=what)
 
     def batch(self, events: int, seconds: float) -> None:
         """Count a batch that was scored."""

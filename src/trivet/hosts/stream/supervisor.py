@@ -42,6 +42,7 @@ class Supervisor:
         self._plan, self._counts = plan, plan.counts
         self._told = False
         self._metrics = Metrics(plan.settings.name, self._counts, 0)
+        self._restarted(0)
         job = Job(
             name="stream",
             target=worker.work,
@@ -99,7 +100,11 @@ class Supervisor:
 
     def _count(self, number: int) -> None:
         retire(self._counts, number, HELP)
-        self._metrics.count("trivet_stream_worker_restarts", 1, deployment=self._plan.settings.name)
+        self._restarted(1)
+
+    def _restarted(self, times: int) -> None:
+        name = self._plan.settings.name
+        self._metrics.count("trivet_stream_worker_restarts", times, deployment=name)
 
 
 def _error(name: str, reason: str) -> Exception:
