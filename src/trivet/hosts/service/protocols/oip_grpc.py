@@ -27,12 +27,11 @@ from trivet.hosts.service.faults import Refused
 from trivet.hosts.service.protocols.columns import tell
 from trivet.hosts.service.protocols.oip import EXTENSIONS, PLATFORM, metadata, version
 from trivet.hosts.service.protocols.oip_messages import MESSAGES, SERVICE
+from trivet.hosts.service.protocols.outputs import check_requested, outputs_of
 from trivet.hosts.service.protocols.tensors import (
     BYTES,
     Rows,
     Tensor,
-    check_requested,
-    outputs_of,
     refused,
     rows_of,
 )
