@@ -33,7 +33,7 @@ from trivet.hosts.service.protocols.columns import (
 )
 from trivet.hosts.service.protocols.problems import with_errors
 from trivet.hosts.service.serving import Models, Served
-from trivet.records import UNREADABLE, Record
+from trivet.records import UNREADABLE, Problem, Record
 from trivet.validation import Decoded
 
 PREFIX = "/predict/"
@@ -59,6 +59,7 @@ class _Objects(msgspec.Struct, gc=False):
 
 
 _objects = msgspec.json.Decoder(_Objects)
+_list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class One(msgspec.Struct, gc=False):
@@ -177,11 +178,27 @@ def _decode(body: bytes, served: Served, limit: int) -> Rows:
         if several is not msgspec.UNSET:
             _check_count(len(several), limit)
             return _several(served, map(served.reader.read, several), len(several))
-    return _single(served.reader.read(body))
+    row = served.reader.read(body)
+    if _is_whole(row.problems) and body.lstrip().startswith(b"[") and _is_list(body):
+        row = served.reader.unread('the row is a list, not an object; send rows as {"rows": [...]}')
+    return _single(row)
+
+
+def _is_list(body: bytes) -> bool:
+    try:
+        _list.decode(body)
+    except UNREADABLE:
+        return False
+    return True
+
+
+def _is_whole(problems: Iterable[Problem]) -> bool:
+    """Say whether a problem is of the row as a whole."""
+    return any(not field for field, _, _ in problems)
 
 
 def _single(row: Record) -> Rows:
-    if any(not field for field, _, _ in row.problems):
+    if _is_whole(row.problems):
         raise BadRows(Problems.of((0, problem) for problem in row.problems))
     return [row], None, None
 
