@@ -115,9 +115,10 @@ def test_a_number_that_does_not_fit_is_told_from_what_is_none(
     [
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
-        ("[" * 10_000, "recursion"),
-        ('{"a":' * 10_000, "recursion"),
-        ('{"float64": 1' + "0" * 5000 + "}", "4300 digits"),
+        ("[" * 10_000, "the JSON is nested too deeply"),
+        ('{"a":' * 10_000, "the JSON is nested too deeply"),
+        ('{"float64": 1' + "0" * 5000 + "}", "a number in the JSON has too many digits"),
+        (b'{"float64": NaN, "x": 1' + b"0" * 6000 + b"}", "has too many digits"),
         (b'{"string": "\xff"}', "utf-8"),
         (b"\xef\xbb\xbf{}", "BOM"),
         ("null", "the row is null, not an object"),

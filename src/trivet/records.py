@@ -228,8 +228,17 @@ class RecordReader:
                 # The standard parser lets NaN, Infinity and 1e999 through, which can be named then.
                 found = json.loads(bytes(text).decode())
             except (ValueError, RecursionError) as error:
-                return self.unread(f"not valid JSON: {error}"[:200])
+                return self.unread(why_unread(error))
         return self.read_object(found)
+
+
+def why_unread(error: ValueError | RecursionError) -> str:
+    """Say why the standard parser did not read a text; its advice is for who runs Python."""
+    if isinstance(error, RecursionError):
+        return "the JSON is nested too deeply"
+    if isinstance(error, json.JSONDecodeError | UnicodeError):
+        return f"not valid JSON: {error}"[:200]
+    return "a number in the JSON has too many digits"
 
 
 def text_of(value: Any) -> str | None:

@@ -140,7 +140,8 @@ def test_times_and_texts(app: App) -> None:
     [
         ("", ["JSON"]),
         ("[", ["JSON"]),
-        ("[" * 4000, ["JSON"]),
+        ("[" * 4000, ["the JSON is nested too deeply"]),
+        ('{"inputs": 1' + "0" * 6000 + "}", ["a number in the JSON has too many digits"]),
         ("[1, 2]", ["object"]),
         ("{}", ["exactly one", "none"]),
         ({"instances": [], "inputs": []}, ["exactly one", "instances, inputs"]),
