@@ -160,11 +160,7 @@ Rows = tuple[Sequence[Record] | Decoded, int | None, pa.RecordBatch | None]
 
 
 def _decode(body: bytes, served: Served, limit: int) -> Rows:
-    """Read a request's rows.
-
-    Raises:
-        BadRows: It is a single object, and as a whole is none that can be read.
-    """
+    """Read a request's rows; what cannot be read is one that is rejected."""
     if b'"rows"' in body and "rows" not in served.model.inputs.names:
         try:
             if len(body) > LARGE_BYTES:
@@ -181,8 +177,6 @@ def _decode(body: bytes, served: Served, limit: int) -> Rows:
 
 
 def _single(row: Record) -> Rows:
-    if any(not field for field, _, _ in row.problems):
-        raise BadRows(Problems.of((0, problem) for problem in row.problems))
     return [row], None, None
 
 
