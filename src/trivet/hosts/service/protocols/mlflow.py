@@ -50,6 +50,7 @@ CODES = {
     "not_found": "RESOURCE_DOES_NOT_EXIST",
     "model": "INTERNAL_ERROR",
     "busy": "TEMPORARILY_UNAVAILABLE",
+    "crowded": "TEMPORARILY_UNAVAILABLE",
     "not_ready": "TEMPORARILY_UNAVAILABLE",
     "late": "DEADLINE_EXCEEDED",
 }

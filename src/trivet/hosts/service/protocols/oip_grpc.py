@@ -48,6 +48,7 @@ STATUS = {
     "bad_rows": grpc.StatusCode.INVALID_ARGUMENT,
     "model": grpc.StatusCode.INTERNAL,
     "busy": grpc.StatusCode.UNAVAILABLE,
+    "crowded": grpc.StatusCode.UNAVAILABLE,
     "not_ready": grpc.StatusCode.UNAVAILABLE,
     "late": grpc.StatusCode.DEADLINE_EXCEEDED,
 }

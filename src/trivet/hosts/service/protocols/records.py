@@ -33,7 +33,7 @@ from trivet.hosts.service.protocols.columns import (
 )
 from trivet.hosts.service.protocols.problems import with_errors
 from trivet.hosts.service.serving import Models, Served
-from trivet.records import UNREADABLE, Problem, Record
+from trivet.records import UNREADABLE, Record
 from trivet.validation import Decoded
 
 PREFIX = "/predict/"
@@ -161,11 +161,7 @@ Rows = tuple[Sequence[Record] | Decoded, int | None, pa.RecordBatch | None]
 
 
 def _decode(body: bytes, served: Served, limit: int) -> Rows:
-    """Read a request's rows.
-
-    Raises:
-        BadRows: It is a single object, and as a whole is none that can be read.
-    """
+    """Read a request's rows; what cannot be read is one that is rejected."""
     if b'"rows"' in body and "rows" not in served.model.inputs.names:
         try:
             if len(body) > LARGE_BYTES:
@@ -179,7 +175,7 @@ def _decode(body: bytes, served: Served, limit: int) -> Rows:
             _check_count(len(several), limit)
             return _several(served, map(served.reader.read, several), len(several))
     row = served.reader.read(body)
-    if _is_whole(row.problems) and body.lstrip().startswith(b"[") and _is_list(body):
+    if row.problems and body.lstrip().startswith(b"[") and _is_list(body):
         row = served.reader.unread('the row is a list, not an object; send rows as {"rows": [...]}')
     return _single(row)
 
@@ -192,14 +188,7 @@ def _is_list(body: bytes) -> bool:
     return True
 
 
-def _is_whole(problems: Iterable[Problem]) -> bool:
-    """Say whether a problem is of the row as a whole."""
-    return any(not field for field, _, _ in problems)
-
-
 def _single(row: Record) -> Rows:
-    if _is_whole(row.problems):
-        raise BadRows(Problems.of((0, problem) for problem in row.problems))
     return [row], None, None
 
 
