@@ -252,6 +252,12 @@ def test_bad_rows_beyond_counting(app: App) -> None:
     refused(answer, "row 49: n: type", "and more")
 
 
+def test_csv_is_not_looked_at_beyond_counting() -> None:
+    app = application([LinearModel()], max_rows=3000)
+    answer = ask(app, PATH, "x0\n" + "a\n" * 3000, content_type="text/csv")
+    refused(answer, "row 99: x0: type", "and more")
+
+
 def test_csv_of_too_many_rows(app: App) -> None:
     for count in (1001, 10_000):
         refused(ask(app, PATH, "x0,x1\n" + "1,2\n" * count, content_type="text/csv"), status=413)
