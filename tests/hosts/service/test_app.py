@@ -67,6 +67,41 @@ def test_many_rows_are_read_on_a_thread() -> None:
     assert [p["prediction"] for p in answer["predictions"]] == [float(i) for i in range(3000)]
 
 
+SMALL_ROWS = {
+    PATH: {"rows": [{}] * 1500},
+    f"{PATH}/versions/1": {"rows": [1] * 5000},
+    "/v2/models/linear/infer": {
+        "inputs": [{"name": "x0", "datatype": "FP64", "shape": [9], "data": [None] * 5000}]
+    },
+    "/invocations": {"instances": [1] * 5000},
+    "/invocations?model=linear": {"dataframe_records": [{}] * 1500},
+}
+
+
+@pytest.mark.parametrize("path", list(SMALL_ROWS))
+def test_many_rows_of_few_bytes_are_read_on_a_thread_too(
+    monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    app = application([LinearModel()], max_rows=1000)
+    works = []
+    to_thread = asyncio.to_thread
+
+    async def noted(work: Any, *given: Any) -> Any:
+        works.append(work)
+        return await to_thread(work, *given)
+
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    body = SMALL_ROWS[path]
+    assert len(json.dumps(body)) < 40_000
+    assert ask(app, path, body).status in (400, 413)  # as soon as it is read
+    assert len(works) == 1
+    name = path.partition("?")[0]
+    few = json.loads(json.dumps(body).replace("1, 1, ", "").replace("{}, ", ""))
+    if "v2" not in name:
+        assert ask(app, path, few).status in (200, 400, 422)
+        assert len(works) == 1
+
+
 def test_the_request_id_is_the_callers_if_it_is_a_plain_one(app: App) -> None:
     assert ask(app, PATH, ROW, x_request_id="ab c").headers["x-request-id"] == "ab c"
     for strange in ("", "é", "x" * 129, "a\x7f"):

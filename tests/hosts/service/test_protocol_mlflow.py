@@ -126,6 +126,29 @@ def test_columns_that_may_be_null_may_be_left_out(app: App) -> None:
     assert predictions(csv)[0]["out_int8"] == 1
 
 
+def test_columns_beyond_counting(app: App) -> None:
+    names = [f"n{i}" for i in range(10_001)]
+    row = dict.fromkeys(names, 1)
+    words = "more than 10000 columns"
+    refused(ask(app, "/invocations", split(names, [1] * 10_001)), "dataframe_split", words)
+    refused(ask(app, "/invocations", {"dataframe_records": [{}, row]}), words)
+    refused(ask(app, "/invocations", {"instances": [row]}), "instances", words)
+    refused(ask(app, "/invocations", {"inputs": row}), "inputs", words)
+
+
+def test_nan_is_read_up_to_a_size() -> None:
+    app = application([LinearModel()])
+    for size, status in ((2**22, 200), (2**22 + 1, 400)):
+        body = b'{"instances":[{"x0":1.0,"pad":NaN}]}'
+        answer = ask(app, "/invocations", body.ljust(size), content_type="application/json")
+        assert answer.status == status
+    assert "4194304 bytes" in answer.json()["message"]
+    whole = b'{"instances":[{"x0":1.0}]}'.ljust(2**22 + 1)
+    assert ask(app, "/invocations", whole).status == 200
+    deep = b'{"instances":' + b"[" * 90_000 + b" " * 2**22
+    refused(ask(app, "/invocations", deep), "nested too deeply")
+
+
 def test_times_and_texts(app: App) -> None:
     body = split(
         ["in_timestamp", "in_date", "in_string"], ["2026-01-01T00:00:00", "2026-01-01", "é"]

@@ -25,6 +25,9 @@ LARGE_BYTES = 64 * 2**10
 LARGE_ROWS = 1000
 """Requests beyond these are read and answers written on a thread."""
 
+LARGE_VALUES = 4 * LARGE_ROWS
+"""The same of the values in a body, where they may be all the rows there are."""
+
 T = TypeVar("T")
 
 Headers = list[tuple[bytes, bytes]]
@@ -157,6 +160,15 @@ class Context:
 async def aside(is_large: bool, work: Callable[..., T], *given: Any) -> T:
     """Do some work, on a thread if it is large: the event loop is everyone's."""
     return await asyncio.to_thread(work, *given) if is_large else work(*given)
+
+
+def is_large(body: bytes) -> bool:
+    """Say whether JSON is to be read on a thread: many small rows take as long as large ones."""
+    if len(body) > LARGE_BYTES:
+        return True
+    return len(body) > 2 * LARGE_ROWS and (
+        body.count(b"{") > LARGE_ROWS or body.count(b",") > LARGE_VALUES
+    )
 
 
 def all_good(answer: Answer) -> Answer:

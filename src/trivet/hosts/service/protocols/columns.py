@@ -29,6 +29,9 @@ MAX_BAD = 10 * MAX_TOLD
 MAX_PROBLEMS = 500_000
 """With more problems than that, a request of which the good rows would be scored is refused."""
 
+LOOSE_BYTES = 4 * 2**20
+"""So much JSON is read by the standard parser, which lets nothing else run meanwhile."""
+
 PIECE = 2048
 """So many records are turned into columns together."""
 
@@ -62,16 +65,28 @@ def parse(body: bytes | memoryview) -> tuple[Any, bool]:
     """
     try:
         return msgspec.json.decode(body), False
-    except UNREADABLE:
-        return loose(body), True
+    except UNREADABLE as error:
+        return loose(body, error), True
 
 
-def loose(body: bytes | memoryview) -> Any:
+def loose(body: bytes | memoryview, unread: Exception | None = None) -> Any:
     """Read JSON that may have NaN, infinity and numbers beyond 64 bits in it.
+
+    Args:
+        body: The JSON.
+        unread: What the compiled parser said, to be told of a body beyond `LOOSE_BYTES`; without
+            it one of any length is read.
 
     Raises:
         Refused: It is not JSON, not even so.
     """
+    if unread is not None and len(body) > LOOSE_BYTES:
+        why = "nested too deeply" if isinstance(unread, RecursionError) else str(unread)
+        raise Refused(
+            "bad_request",
+            f"the JSON cannot be read: {why[:200]}; NaN and infinity are taken in at most "
+            f"{LOOSE_BYTES} bytes",
+        )
     try:
         text = bytes(body).decode()
         found = json.loads(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -18,7 +18,6 @@ import pyarrow as pa
 
 from trivet.hosts.service.batcher import Answer
 from trivet.hosts.service.exchange import (
-    LARGE_BYTES,
     LARGE_ROWS,
     Context,
     Handler,
@@ -26,9 +25,10 @@ from trivet.hosts.service.exchange import (
     Request,
     all_good,
     aside,
+    is_large,
 )
 from trivet.hosts.service.faults import HTTP, Problems, Refused
-from trivet.hosts.service.protocols.cells import read_csv
+from trivet.hosts.service.protocols.cells import MAX_COLUMNS, read_csv
 from trivet.hosts.service.protocols.columns import beside as beside_of
 from trivet.hosts.service.protocols.columns import (
     check_size,
@@ -83,7 +83,7 @@ def fault(kind: str, detail: str, problems: Problems) -> Reply:
 async def invocations(context: Context, request: Request) -> Reply:
     """Answer one request."""
     served = _served(context, request)
-    large = len(request.body) > LARGE_BYTES
+    large = is_large(request.body)
     rows, count, beside = await aside(large, _read, context, request, served)
     answer = all_good(await context.score(served, rows, count, request.deadline, beside=beside))
     return Reply(await aside(count > LARGE_ROWS, _written, answer))
@@ -183,6 +183,7 @@ def _split(content: object, schema: Schema) -> tuple[Sequence[str], Sequence[Any
         return schema.names, content["data"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise Refused("bad_request", "dataframe_split: columns must be a list of names")
+    _check_width(names, "dataframe_split")
     times = Counter(names)
     for name in schema.names:
         if times[name] > 1:
@@ -204,6 +205,7 @@ def _turned(rows: Sequence[Any], names: Sequence[str], form: str) -> dict[str, S
 
 def _named(content: Mapping[str, Any], form: str) -> dict[str, Sequence[Any]]:
     """Take columns by name, each of one value a row; or one row of single values."""
+    _check_width(content, form)
     if not any(isinstance(values, list) for values in content.values()):
         return {name: [value] for name, value in content.items()}
     for name, values in content.items():
@@ -241,6 +243,9 @@ def _records(
     if not isinstance(content, list):
         raise Refused("bad_request", f"{form} must be a list of objects")
     _check_count(len(content), max_rows)
+    for row in content:
+        if isinstance(row, dict):
+            _check_width(row, form)
     rows = [_plain(row) for row in content] if form == "instances" else content
     if loose:
         rows = [_without_nan(row, served.model.inputs) for row in rows]
@@ -288,6 +293,11 @@ def _frame(
 def _check_count(count: int, max_rows: int) -> None:
     if count > max_rows:
         raise Refused("too_large", f"{count} rows; a request may have {max_rows}")
+
+
+def _check_width(columns: Sized, form: str) -> None:
+    if len(columns) > MAX_COLUMNS:
+        raise Refused("bad_request", f"{form}: more than {MAX_COLUMNS} columns are not read")
 
 
 def _predictions(answer: Answer) -> list[Any]:

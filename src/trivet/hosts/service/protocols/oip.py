@@ -16,7 +16,6 @@ import msgspec
 
 from trivet.hosts.service.batcher import Answer
 from trivet.hosts.service.exchange import (
-    LARGE_BYTES,
     LARGE_ROWS,
     Context,
     Handler,
@@ -24,6 +23,7 @@ from trivet.hosts.service.exchange import (
     Request,
     all_good,
     aside,
+    is_large,
 )
 from trivet.hosts.service.faults import HTTP, Problems, Refused
 from trivet.hosts.service.protocols.columns import check_size, loose, tell
@@ -115,8 +115,7 @@ def fault(kind: str, detail: str, problems: Problems) -> Reply:
 async def infer(context: Context, request: Request) -> Reply:
     """Answer one inference request."""
     served = _served(context, request)
-    large = len(request.body) > LARGE_BYTES
-    asked, rows = await aside(large, _asked, context, request, served)
+    asked, rows = await aside(is_large(request.body), _asked, context, request, served)
     count = rows.decoded.batch.num_rows
     answer = all_good(
         await context.score(served, rows.decoded, count, request.deadline, beside=rows.beside)
@@ -214,8 +213,8 @@ def _parts(request: Request) -> tuple[memoryview, memoryview]:
 def _read(text: memoryview) -> Infer:
     try:
         return _infer.decode(text)
-    except UNREADABLE:
-        found = loose(text)
+    except UNREADABLE as unread:
+        found = loose(text, unread)
         try:
             return msgspec.convert(found, Infer)
         except (msgspec.ValidationError, RecursionError) as error:

@@ -21,6 +21,7 @@ from trivet.hosts.service.exchange import (
     Reply,
     Request,
     aside,
+    is_large,
 )
 from trivet.hosts.service.faults import HTTP, BadRows, Problems, Refused
 from trivet.hosts.service.protocols import arrow
@@ -99,8 +100,9 @@ async def predict(context: Context, request: Request) -> Reply:
     served = context.models.find(name, version or None)
     _check_type(request)
     limit = context.settings.max_rows
-    large = len(request.body) > LARGE_BYTES
-    rows, count, beside = await aside(large, _decode, request.body, served, limit)
+    body = request.body
+    large = is_large(body) if b'"rows"' in body else len(body) > LARGE_BYTES
+    rows, count, beside = await aside(large, _decode, body, served, limit)
     answer = await context.score(
         served, rows, 1 if count is None else count, request.deadline, beside=beside
     )
