@@ -567,3 +567,21 @@ class TestFuzz:
         length = str(len(text) + cut if cut < -3 else len(text))
         path = f"/v2/models/{model}/infer"
         survives(ask(app, path, text + tail, inference_header_content_length=length))
+
+
+def test_values_beyond_counting() -> None:
+    app = application([EchoModel(types=("string",))], max_rows=1000)
+
+    def told(data: list[Any]) -> tuple[int, str]:
+        inputs = [{"name": "in_string", "datatype": "BYTES", "shape": [1000], "data": data}]
+        answer = ask(app, "/v2/models/echo/infer", {"inputs": inputs})
+        return answer.status, "" if answer.status == 200 else answer.json()["error"]
+
+    assert told(['a,b\\,"c,,,,'] * 1000) == (200, "")
+    status, words = told(["x"] * 1500)
+    assert status == 400
+    assert "1500 values" in words
+    for many in (["x"] * 3000, [1] * 3000, ['a"\\'] * 3000):
+        status, words = told(many)
+        assert status == 413
+        assert "more than 2000 values" in words

@@ -57,6 +57,24 @@ def check_size(body: bytes | memoryview, width: int, max_rows: int) -> None:
         )
 
 
+def check_values(body: memoryview, most: int) -> None:
+    """Refuse JSON of more values than a request has use for, before it is read.
+
+    Raises:
+        Refused: There are too many.
+    """
+    if len(body) <= most:
+        return
+    whole = bytes(body)
+    if whole.count(b",") <= most:
+        return
+    if b"\\" in whole:
+        whole = whole.replace(b"\\\\", b"").replace(b'\\"', b"")
+    is_many = whole.count(b'"') > 2 * most  # a text is a value itself, the commas in it are none
+    if is_many or sum(part.count(b",") for part in whole.split(b'"')[::2]) > most:
+        raise Refused("too_large", f"more than {most} values; the model has no use for so many")
+
+
 def parse(body: bytes | memoryview) -> tuple[Any, bool]:
     """Read JSON; say whether it took a reader that lets NaN and infinity through.
 

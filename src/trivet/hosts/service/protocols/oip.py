@@ -26,7 +26,7 @@ from trivet.hosts.service.exchange import (
     is_large,
 )
 from trivet.hosts.service.faults import HTTP, Problems, Refused
-from trivet.hosts.service.protocols.columns import check_size, loose, tell
+from trivet.hosts.service.protocols.columns import check_size, check_values, loose, tell
 from trivet.hosts.service.protocols.outputs import check_requested, outputs_of
 from trivet.hosts.service.protocols.tensors import (
     OF_FIELD,
@@ -41,6 +41,9 @@ from trivet.schema import Schema
 
 PLATFORM = "trivet"
 EXTENSIONS = ["binary_tensor_data"]
+ABOUT = 20
+"""So much at most is said of each tensor beside its values."""
+
 HEADER = b"inference-header-content-length"
 
 _encode = msgspec.json.Encoder().encode
@@ -126,7 +129,10 @@ async def infer(context: Context, request: Request) -> Reply:
 def _asked(context: Context, request: Request, served: Served) -> tuple[Infer, Rows]:
     model = served.model
     text, binary = _parts(request)
-    check_size(text, len(model.inputs), context.settings.max_rows)
+    max_rows, key = context.settings.max_rows, context.models.key
+    check_size(text, len(model.inputs), max_rows)
+    tensors = len(model.inputs) + len(key) + len(model.outputs)
+    check_values(text, (max_rows + ABOUT) * tensors + 1000)
     try:
         asked = _read(text)
     except Refused as error:
@@ -137,11 +143,11 @@ def _asked(context: Context, request: Request, served: Served) -> tuple[Infer, R
                 "Inference-Header-Content-Length must say how long it is",
             ) from None
         raise
-    tensors = _tensors(asked.inputs, binary)
+    given = _tensors(asked.inputs, binary)
     wanted = asked.outputs or []
     requested = [output.name for output in wanted]
     check_requested(requested, model.outputs)
-    return asked, rows_of(tensors, model.inputs, context.models.key, context.settings.max_rows)
+    return asked, rows_of(given, model.inputs, key, max_rows)
 
 
 async def _server(context: Context, request: Request) -> Reply:
