@@ -20,6 +20,7 @@ import grpc
 import httpx
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 import trivet
 from support.service_server import PATIENCE, Service, wait_until
@@ -29,6 +30,7 @@ from trivet.current import Source
 from trivet.databases import connect
 from trivet.errors import SettingsError
 from trivet.hosts.service import server as parent
+from trivet.hosts.service import worker
 from trivet.hosts.service.connections import Sweeper
 from trivet.hosts.service.server import bind
 from trivet.hosts.service.settings import ServiceSettings
@@ -253,6 +255,28 @@ def test_a_port_in_use_is_named() -> None:
             bind(ServiceSettings(models=("m",), port=port))
     with pytest.raises(SettingsError, match=r"\[service\] host: no such"):
         bind(ServiceSettings(models=("m",), host="no such host"))
+    with pytest.raises(SettingsError, match=r"\[service\] host: 192.0.2.1 is no address of this"):
+        bind(ServiceSettings(models=("m",), host="192.0.2.1"))
+
+
+def test_grpc_needs_a_port_of_its_own(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with Service(tmp_path, [QUICK], grpc=True, port=port, grpc_port=port) as service:
+        pass
+    assert f"grpc_port: {port} is the port of HTTP already" in str(service.error)
+
+
+@pytest.mark.parametrize("found", [["grpc"], []])
+def test_grpc_needs_protobuf_too(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
+    def find_spec(name: str) -> Any:
+        if not found:
+            raise ModuleNotFoundError(name)  # as for a part of a package that is not there
+        return True if name in found else None
+
+    assert worker.grpc_is_there()
+    monkeypatch.setattr(worker, "find_spec", find_spec)
+    assert not worker.grpc_is_there()
 
 
 @pytest.fixture(scope="module")
@@ -284,10 +308,50 @@ def test_tls_and_clients_with_certificates(tmp_path: Path, authority: trustme.CA
         assert service.supervisor.grpc_port
 
 
-def test_certificates_that_are_none_are_named(tmp_path: Path) -> None:
-    given = ServiceSettings(models=("m",), tls_cert="cert.pem", tls_key="key.pem")
-    with pytest.raises(SettingsError, match="tls_cert, tls_key"):
-        check_tls(given, tmp_path)
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("cert.pem", None, r"tls_cert: .*/cert.pem cannot be read: No such file"),
+        ("key.pem", None, r"tls_key: .*/key.pem cannot be read: No such file"),
+        ("ca.pem", None, r"tls_client_ca: .*/ca.pem cannot be read: No such file"),
+        ("cert.pem", "junk", r"tls_cert: .*/cert.pem has no certificate"),
+        ("key.pem", "junk", r"tls_key: .*/key.pem has no private key"),
+        ("ca.pem", "junk", r"tls_client_ca: .*/ca.pem has no certificate"),
+        ("key.pem", "foreign", r"tls_key: .*/key.pem is not the key of .*/cert.pem"),
+        ("key.pem", "encrypted", r"tls_key: .*/key.pem has no private key, or an encrypted one"),
+    ],
+)
+def test_the_certificate_that_is_wrong_is_named(
+    tmp_path: Path, authority: trustme.CA, file: str, content: str | None, words: str
+) -> None:
+    server, foreign = (authority.issue_cert("127.0.0.1") for _ in range(2))
+    contents = {
+        "cert.pem": server.cert_chain_pems[0].bytes(),
+        "key.pem": server.private_key_pem.bytes(),
+        "ca.pem": authority.cert_pem.bytes(),
+    }
+    private = serialization.load_pem_private_key(contents["key.pem"], None)
+    wrong = {
+        "junk": b"junk",
+        "foreign": foreign.private_key_pem.bytes(),
+        "encrypted": private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        ),
+    }
+    if content is None:
+        del contents[file]
+    else:
+        contents[file] = wrong[content]
+    for name, blob in contents.items():
+        (tmp_path / name).write_bytes(blob)
+    given = {"tls_cert": "cert.pem", "tls_key": "key.pem", "tls_client_ca": "ca.pem"}
+    with pytest.raises(SettingsError, match=r"^\[service\] " + words):
+        check_tls(ServiceSettings(models=("m",), **given), tmp_path)  # type: ignore[arg-type]
+
+
+def test_without_certificates_there_is_nothing_to_check(tmp_path: Path) -> None:
     check_tls(ServiceSettings(models=("m",)), tmp_path)
 
 
@@ -439,9 +503,10 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_processes_end_when_their_parent_is_gone(tmp_path: Path) -> None:
-    project(tmp_path, 'stop_delay = "0s"\n')
+    project(tmp_path, 'stop_delay = "1200ms"\n')
     process, told = start(tmp_path)
     pid = int(told.rpartition('"process ')[0] and told.rsplit("process ", 1)[1].split()[0])
     process.kill()
-    process.communicate(timeout=PATIENCE)
+    _, rest = process.communicate(timeout=PATIENCE)
+    assert rest.count("parent process is gone") == 1
     wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists())
