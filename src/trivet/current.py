@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,15 +100,9 @@ class Source:
             if is_class and str(root) not in sys.path:
                 sys.path.insert(0, str(root))  # module:Class lies beside the project file
             loaded = load(uri, root=root, trust=self.trust, name=self.name, threads=self.threads)
-        outputs = {name.lower() for name in loaded.outputs.names}  # SQLite takes one for the other
-        clashes = [
-            f"{where}: {name!r} is an output of the model {self.name} too, and one of the two "
-            "would be lost; rename it"
-            for where, name in self.beside
-            if name.lower() in outputs
-        ]
+        clashes = clashing(self.name, loaded, self.beside)
         if clashes:
-            raise SettingsError(*clashes)
+            raise SettingsError(*(f"{where}: {what}" for where, what in clashes))
         return loaded
 
     @contextmanager
@@ -120,6 +114,20 @@ class Source:
 
     def _told(self, what: str) -> str:
         return f"{self.where}: {what}" if self.where else what
+
+
+def clashing(name: str, model: Model, beside: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return what is wrong with columns beside a model's outputs, each behind its key."""
+    outputs = {output.lower() for output in model.outputs.names}  # SQLite takes one for the other
+    return [
+        (
+            where,
+            f"{column!r} is an output of the model {name} too, and one of the two would be lost; "
+            "rename it",
+        )
+        for where, column in beside
+        if column.lower() in outputs
+    ]
 
 
 class InUse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from support.toy import Toy
+from trivet.artifacts import save
 from trivet.cli import trivet as command
 from trivet.hosts.service import server
 from trivet.results import layout
@@ -93,9 +96,29 @@ def test_mistakes_found_later_name_the_file_and_the_key_too(
     assert told.startswith(f"{tmp_path / 'trivet.toml'}: {words}")
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("m@9", r"\[service\] models: 'm@9': .*/models/m has no version '9'; it has 1"),
+        ("lost", r"\[models.lost\] uri: no model at .*/models/lost; train one, or correct"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named_with_its_key(
+    tmp_path: Path, asked: str, words: str
+) -> None:
+    save(Toy(), tmp_path / "models", name="m", version="1")
+    models = "".join(f'[models.{name}]\nuri = "models/{name}"\n' for name in ("m", "lost"))
+    result = serve(tmp_path, f'{models}[service]\nmodels = ["{asked}"]\n')
+    assert result.exit_code == 2
+    told = json.loads(result.output)["message"]
+    assert re.match(rf"{re.escape(str(tmp_path / 'trivet.toml'))}: {words}", told)
+
+
 def test_where_each_model_comes_from_is_known_by_its_key(
     tmp_path: Path, supervised: list[Any]
 ) -> None:
+    for version in ("1", "2"):
+        save(Toy(), tmp_path / "models", name="m", version=version)
     text = '[models.m]\nuri = "models/m"\n[service]\nmodels = ["m", "m@2"]\nkey = ["ride"]\n'
     assert serve(tmp_path, text + "port = 0\n").exit_code == 0
     sources = supervised[0].plan.sources

@@ -133,14 +133,14 @@ def service_plan(project: Project, settings: ServiceSettings, counts: Path, *, j
     """Return what each process of the service is started with."""
     from trivet.hosts.service.worker import Plan
 
-    key = settings.key if settings.log == "results" else ()
     sources = []
     for name, version in settings.pinned():
         source = source_of(project.models[name], version)
         where = source.where if version is None else f"[service] models: '{name}@{version}'"
-        beside = tuple(("[service] key", column) for column in key)
-        sources.append(dataclasses.replace(source, where=where, beside=beside))
-        _ = sources[-1].asked  # one place names the version
+        source = dataclasses.replace(source, where=where, beside=settings.beside)
+        if not source.asked.startswith("models:/"):  # a registry is asked when it is loaded
+            source.place(project.root)
+        sources.append(source)
     return Plan(
         settings=settings,
         sources=tuple(sources),
@@ -158,14 +158,9 @@ def stream_plan(
     from trivet.hosts.stream.worker import Plan
 
     source = source_of(project.models[settings.model])
-    beside = tuple(
-        (f"[stream.{settings.name}] {key}", name)
-        for key, names in (("key", settings.key), ("keep", settings.keep))
-        for name in names
-    )
     return Plan(
         settings=settings,
-        source=dataclasses.replace(source, beside=beside),
+        source=dataclasses.replace(source, beside=settings.beside),
         broker=project.broker.url,
         results=project.results.url,
         root=project.root.absolute(),

@@ -131,6 +131,11 @@ class ServiceSettings:
                     'scheme and without a path, such as "https://app.example.com"'
                 )
 
+    @property
+    def beside(self) -> tuple[tuple[str, str], ...]:
+        """Columns that are kept beside the outputs, each behind the key that names it."""
+        return tuple(("[service] key", name) for name in self.key if self.log == "results")
+
     def pinned(self) -> list[tuple[str, str | None]]:
         """Return `models` as names and versions, None for the current one."""
         parts = [entry.partition("@") for entry in self.models]

@@ -122,6 +122,15 @@ class StreamSettings:
         yield bool(self.types) and plain, "types: plain JSON has no types; for CloudEvents only"
 
     @property
+    def beside(self) -> tuple[tuple[str, str], ...]:
+        """Columns that are kept beside the outputs, each behind the key that names it."""
+        return tuple(
+            (f"[stream.{self.name}] {key}", name)
+            for key, names in (("key", self.key), ("keep", self.keep))
+            for name in names
+        )
+
+    @property
     def begin(self) -> Start:
         """Where a group begins that has committed nothing."""
         return start_of(self.start)
