@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import os
 import re
 import signal
@@ -284,7 +285,10 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def test_tls_and_clients_with_certificates(tmp_path: Path, authority: trustme.CA) -> None:
+def test_tls_and_clients_with_certificates(
+    tmp_path: Path, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "trivet.service")
     server = authority.issue_cert("127.0.0.1")
     server.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     for place, blob in enumerate(server.cert_chain_pems):
@@ -306,6 +310,8 @@ def test_tls_and_clients_with_certificates(tmp_path: Path, authority: trustme.CA
         ):
             ask(client, 3)
         assert service.supervisor.grpc_port
+    assert "serving quick" in caplog.text
+    assert "the service is open" not in caplog.text  # nobody gets in without a certificate
 
 
 @pytest.mark.parametrize(
