@@ -31,8 +31,14 @@ def bind(settings: ServiceSettings) -> socket.socket:
     """Bind the service's port, without listening yet.
 
     Raises:
-        SettingsError: It is in use, or the address is not one of this machine.
+        SettingsError: It is in use, or that of gRPC too, or the address is not one of this machine.
     """
+    port = settings.port
+    if port and settings.grpc and settings.grpc_port == port and worker.grpc_is_there():
+        raise SettingsError(
+            f"[service] grpc_port: {port} is the port of HTTP already; write another grpc_port, "
+            "or grpc = false"
+        )
     return _bound(settings.host, settings.port, "port")
 
 
@@ -146,11 +152,6 @@ class Supervisor:
         if not worker.grpc_is_there():
             log.info("no gRPC: its library is not installed: pip install 'trivet[grpc]'")
             return None
-        if settings.grpc_port and settings.grpc_port == self.port:
-            raise SettingsError(
-                f"[service] grpc_port: {self.port} is the port of HTTP already; write another "
-                "grpc_port, or grpc = false"
-            )
         _bound(settings.host, settings.grpc_port, "grpc_port").close()  # nobody else's
         return _bound(settings.host, settings.grpc_port, "grpc_port", shared=True)
 
