@@ -91,13 +91,34 @@ def test_what_is_not(value: str, kind: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "kind", "reason"),
+    [
+        ("9300000000000000000", "int64", "9300000000000000000 does not fit int64"),
+        ("-129.0", "int8", "-129.0 does not fit int8"),
+        ("1e30", "int32", "1e+30 does not fit int32"),
+        ("9" * 400, "float64", f"{'9' * 60} does not fit float64"),
+        ("1e39", "float32", "1e+39 does not fit float32"),
+        ("1.5", "int8", "1.5 is a number, not int8"),
+        ("1e30", "bool", "1e+30 is a number, not bool"),
+    ],
+)
+def test_a_number_that_does_not_fit_is_told_from_what_is_none(
+    value: str, kind: str, reason: str
+) -> None:
+    reader = RecordReader(Schema([Field(name="f", type=kind)]))
+    decoded = reader.columns([reader.read(f'{{"f": {value}}}'.encode())])
+    assert decoded.problems["reason"].to_pylist() == [reason]
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
-        ("[" * 10_000, "recursion"),
-        ('{"a":' * 10_000, "recursion"),
-        ('{"float64": 1' + "0" * 5000 + "}", "4300 digits"),
+        ("[" * 10_000, "the JSON is nested too deeply"),
+        ('{"a":' * 10_000, "the JSON is nested too deeply"),
+        ('{"float64": 1' + "0" * 5000 + "}", "a number in the JSON has too many digits"),
+        (b'{"float64": NaN, "x": 1' + b"0" * 6000 + b"}", "has too many digits"),
         (b'{"string": "\xff"}', "utf-8"),
         (b"\xef\xbb\xbf{}", "BOM"),
         ("null", "the row is null, not an object"),

@@ -228,8 +228,17 @@ class RecordReader:
                 # The standard parser lets NaN, Infinity and 1e999 through, which can be named then.
                 found = json.loads(bytes(text).decode())
             except (ValueError, RecursionError) as error:
-                return self.unread(f"not valid JSON: {error}"[:200])
+                return self.unread(why_unread(error))
         return self.read_object(found)
+
+
+def why_unread(error: ValueError | RecursionError) -> str:
+    """Say why the standard parser did not read a text; its advice is for who runs Python."""
+    if isinstance(error, RecursionError):
+        return "the JSON is nested too deeply"
+    if isinstance(error, json.JSONDecodeError | UnicodeError):
+        return f"not valid JSON: {error}"[:200]
+    return "a number in the JSON has too many digits"
 
 
 def text_of(value: Any) -> str | None:
@@ -298,11 +307,11 @@ def _number(field: Field, value: object) -> tuple[Any, Problem | None]:
         try:
             return float(value), None
         except OverflowError:
-            return _refused(field, value)
-    bound = 2 ** (_INTEGER_BITS[field.type] - 1)
-    if value != math.floor(value) or not -bound <= value < bound:
+            return _unfit(field, value)
+    if value != math.floor(value):
         return _refused(field, value)
-    return int(value), None
+    bound = 2 ** (_INTEGER_BITS[field.type] - 1)
+    return (int(value), None) if -bound <= value < bound else _unfit(field, value)
 
 
 def _moment(field: Field, value: object) -> tuple[Any, Problem | None]:
@@ -344,11 +353,17 @@ def _is_finite(column: pa.Array) -> bool:
 
 
 def _refused(field: Field, value: object) -> tuple[None, Problem]:
+    return None, (field.name, TYPE, f"{_shown(value)} is {_kind(value)}, not {field.type}")
+
+
+def _unfit(field: Field, value: object) -> tuple[None, Problem]:
+    return None, (field.name, TYPE, f"{_shown(value)} does not fit {field.type}")
+
+
+def _shown(value: object) -> str:
     cut = value[:60] if type(value) is str else value
     shown = _dumps(cut)[:60]
-    if not shown.isascii():
-        shown = shown.encode("utf-8", "replace").decode()
-    return None, (field.name, TYPE, f"{shown} is {_kind(value)}, not {field.type}")
+    return shown if shown.isascii() else shown.encode("utf-8", "replace").decode()
 
 
 def _kind(value: object) -> str:

@@ -47,6 +47,15 @@ class Tripling(Doubling):
     factor = 3.0
 
 
+class Hanging(Doubling):
+    """Never comes back, where it is told so."""
+
+    def predict(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if "TOYS_HANG" in os.environ:
+            time.sleep(3600)
+        return super().predict(batch)
+
+
 class Thoughtful(Doubling):
     """Too slow for the event loop."""
 

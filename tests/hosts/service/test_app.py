@@ -122,6 +122,34 @@ def test_content_types(app: App, kind: str, status: int) -> None:
     assert ask(app, PATH, json.dumps(ROW), content_type=kind).status == status
 
 
+@pytest.mark.parametrize(
+    ("header", "coding", "status"),
+    [
+        ("content_encoding", "gzip", 415),
+        ("content_encoding", "identity", 200),
+        ("transfer_encoding", "gzip, chunked", 415),
+        ("transfer_encoding", "Chunked", 200),
+    ],
+)
+def test_a_compressed_body_is_not_taken_for_a_row(
+    app: App, header: str, coding: str, status: int
+) -> None:
+    answer = ask(app, PATH, ROW, **{header: coding})
+    assert answer.status == status
+    if status == 415:
+        told = problem(answer, 415, "media_type")["detail"]
+        assert told == (
+            f"{header.replace('_', '-').title()} {coding!r} is not read; send the body uncompressed"
+        )
+        assert answer.headers["accept-encoding"] == "identity"
+
+
+def test_who_waits_for_leave_to_send_a_body_is_not_waited_for(app: App) -> None:
+    refused = ask(app, PATH, "{}", content_length="104857600", expect="100-continue")
+    assert (refused.status, refused.headers["connection"]) == (413, "close")
+    assert "connection" not in ask(app, PATH, ROW, expect="100-continue").headers
+
+
 def test_a_header_with_the_length_is_believed_early(app: App) -> None:
     problem(ask(app, PATH, "{}", content_length="104857600"), 413, "too_large")
     problem(ask(app, PATH, "{}", content_length="9" * 30), 413, "too_large")
@@ -235,6 +263,17 @@ def test_an_error_that_is_ours_is_logged_and_not_told(caplog: pytest.LogCaptureF
     assert "secret" in caplog.text
 
 
+def test_what_a_model_raises_is_logged_under_the_requests_id(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = application([FailingModel(name="linear", on=[13.0])])
+    with caplog.at_level(logging.ERROR, "trivet.service"):
+        problem(ask(app, PATH, {"x0": 13}, x_request_id="r-13"), 500, "model")
+    (line,) = caplog.messages
+    assert line.startswith("request r-13: the model raised: ")
+    assert "13" in line.removeprefix("request r-13: ")
+
+
 def test_routes_are_not_remembered_without_end() -> None:
     app = application([LinearModel()])
     for number in range(1100):
@@ -317,6 +356,13 @@ class TestAccessLog:
         assert good["ms"] > 0
         assert (bad["status"], bad["protocol"]) == (404, "service")
         assert "trace" not in bad
+
+    @pytest.mark.parametrize(
+        "unset", [f"ff{TRACE[2:]}", f"00-{'0' * 32}{TRACE[35:]}", f"{TRACE[:36]}{'0' * 16}-01"]
+    )
+    def test_a_trace_that_is_none(self, monkeypatch: pytest.MonkeyPatch, unset: str) -> None:
+        monkeypatch.setitem(globals(), "TRACE", unset)
+        assert "trace" not in self.lines(errors_only=False)[0]
 
     def test_errors_only(self) -> None:
         assert [line["status"] for line in self.lines(errors_only=True)] == [404]

@@ -380,3 +380,23 @@ def test_a_thread_ends_with_its_model() -> None:
             thread.join(30)
 
     run(steps)
+
+
+def test_an_answer_of_the_event_loop_that_comes_too_late_is_none() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Dawdling(LinearModel):
+        def predict(self, batch: pa.RecordBatch, /) -> pa.RecordBatch:
+            until = time.monotonic() + 2 * module.SLOW_SECONDS
+            while time.monotonic() < until:
+                pass
+            return super().predict(batch)
+
+    async def steps() -> None:
+        batcher = make(Dawdling())
+        late = put(batcher, 1, deadline=time.monotonic() + module.SLOW_SECONDS)
+        patient = put(batcher, 2)
+        assert told(await patient) == [2]
+        with pytest.raises(TooLate):
+            await late
+
+    run(steps)

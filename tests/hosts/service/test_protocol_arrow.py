@@ -148,6 +148,58 @@ def test_dictionaries(app: App) -> None:
     assert found["out_float64"].to_pylist() == [1.0, 2.0, 1.0] * 2
 
 
+def views(*texts: str | None) -> pa.RecordBatch:
+    return pa.record_batch({"in_string": pa.array(texts, pa.string()).cast(pa.string_view())})
+
+
+LONG = "longer than a view holds within"
+
+
+def test_views(app: App) -> None:
+    sent = views("a", None, LONG, "", "é").append_column("ride", pa.array(["a"] * 5))
+    found = table(ask(app, "/predict/open/arrow", stream(sent.slice(1), sent)))
+    assert found["out_string"].to_pylist() == [None, LONG, "", "é", "a", None, LONG, "", "é"]
+    assert len(table(ask(app, "/predict/open/arrow", stream(sent.slice(0, 0), sent)))) == 5
+    ride = pa.array(["a", LONG]).cast(pa.string_view())
+    assert ask(app, PATH, stream(GOOD.append_column("ride", ride))).status == 200
+    kind = pa.dictionary(pa.int64(), pa.string_view())
+    inside = pa.DictionaryArray.from_arrays([0], pa.array(["a"]).cast(pa.string_view()))
+    assert inside.type == kind
+    refused(ask(app, "/predict/open/arrow", stream(rows(in_string=inside))), "'in_string'", "cast")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [(400, 0), (len(LONG), 1), (-1, 0)],
+)
+def test_views_of_what_is_not_there(app: App, view: tuple[int, int]) -> None:
+    body = bytearray(stream(views(LONG)))
+    place = body.index(struct.pack("<i", len(LONG)) + LONG[:4].encode())
+    struct.pack_into("<i4sii", body, place, view[0], LONG[:4].encode(), view[1], 0)
+    refused(ask(app, "/predict/open/arrow", bytes(body)), "Arrow IPC")
+
+
+def test_views_of_no_text(app: App) -> None:
+    body = stream(views(LONG)).replace(LONG.encode(), LONG[:-1].encode() + b"\xff")
+    refused(ask(app, "/predict/open/arrow", body), "Arrow IPC")
+
+
+def test_texts_that_stand_there_once_for_many_rows_are_bounded_together(app: App) -> None:
+    """Sent in a body of 100 KB, they would take 100 MB: of one batch, or of many small ones."""
+    long = pa.array(["a" * 2**16])
+    view = long.cast(pa.string_view())
+    many = pa.Array.from_buffers(
+        pa.string_view(),
+        1600,
+        [None, pa.py_buffer(view.buffers()[1].to_pybytes() * 1600), *view.buffers()[2:]],
+    )
+    refused(ask(app, "/predict/open/arrow", stream(rows(in_string=many))), "once", status=413)
+    few = pa.DictionaryArray.from_arrays([0] * 60, long)
+    assert ask(app, "/predict/open/arrow", stream(rows(in_string=few))).status == 200
+    batches = [rows(in_string=few)] * 2
+    refused(ask(app, "/predict/open/arrow", stream(*batches)), "once", status=413)
+
+
 def test_an_answer_scored_with_others_has_only_its_own_rows(app: App) -> None:
     async def together() -> list[Answered]:
         bodies = [stream(rows(x0=[float(i), float(i)], x1=[0.0, 0.0])) for i in range(5)]
@@ -187,8 +239,6 @@ def test_columns_that_do_not_fit(app: App) -> None:
     refused(ask(app, PATH, stream(rows(x0=[[1.0]], x1=[1.0]))), "x0", "list")
     twice = pa.RecordBatch.from_arrays([pa.array([1.0])] * 3, names=["x0", "x1", "x0"])
     refused(ask(app, PATH, stream(twice)), "'x0'", "twice")
-    views = pa.record_batch({"in_string": pa.array(["a"]).cast(pa.string_view())})
-    refused(ask(app, "/predict/open/arrow", stream(views)), "'in_string'", "cast")
 
 
 def test_keys_that_no_log_could_write(app: App) -> None:
@@ -213,7 +263,7 @@ def test_what_would_grow_is_refused(app: App) -> None:
     empty = pa.record_batch({"x0": pa.nulls(20_001), "x1": pa.nulls(20_001)})
     refused(ask(app, PATH, stream(empty)), "20000", status=413)
     long = pa.DictionaryArray.from_arrays(pa.array(np.zeros(1000, np.int8)), ["a" * 100_000])
-    refused(ask(app, "/predict/open/arrow", stream(pa.record_batch({"in_string": long}))), "text")
+    refused(ask(app, "/predict/open/arrow", stream(rows(in_string=long))), "text", status=413)
     refused(ask(app, PATH, stream(*[GOOD] * 10_001)[: 2**22]), status=400)
     parts = [
         pa.record_batch({"in_string": pa.array([str(i)]).dictionary_encode()}) for i in range(150)
@@ -236,6 +286,7 @@ SENT = [
     stream(parity.synthetic(EchoModel().inputs, 3)),
     stream(pa.record_batch({"in_string": pa.array(["a", "b", "a"]).dictionary_encode()})),
     stream(GOOD, GOOD, compression="zstd"),
+    stream(views("a", None, LONG)),
 ]
 FUZZ = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 

@@ -140,7 +140,8 @@ def test_times_and_texts(app: App) -> None:
     [
         ("", ["JSON"]),
         ("[", ["JSON"]),
-        ("[" * 4000, ["JSON"]),
+        ("[" * 4000, ["the JSON is nested too deeply"]),
+        ('{"inputs": 1' + "0" * 6000 + "}", ["a number in the JSON has too many digits"]),
         ("[1, 2]", ["object"]),
         ("{}", ["exactly one", "none"]),
         ({"instances": [], "inputs": []}, ["exactly one", "instances, inputs"]),
@@ -200,7 +201,12 @@ def test_csv(app: App) -> None:
         (b"", ["CSV"]),
         (b"x0,x1\n", ["no rows"]),
         (b"x0,x1\n1\n", ["CSV"]),
-        (b"x0,x1\na,2\n", ["x0", "string", "float64"]),
+        (b"x0,x1\na,2\n", ['row 0: x0: type: "a" is text, not float64']),
+        (b"x0,x1\n1,2\n1,2\n 3 ,b\nc,\n", ["row 2: x1: type", "row 3: x0: type"]),
+        (b"x0,x1\n1,2\n1,b\n,2\n", ["row 1: x1: type", "row 2: x0: null"]),
+        (b"x0,x1\ntrue,2026-01-01\n", ["row 0: x0: type", "row 0: x1: type", "2026-01-01"]),
+        (b"x0,x1\n10:00,inf\n", ["row 0: x0: type", "row 0: x1: not_finite"]),
+        (b"x0,x1\n" + b"a,2\n" * 1000, ["row 99: x0: type", "and more"]),
         (b"x0,x1\n1,\n2,3\n", ["row 0: x1: null"]),
         (b"x0\n1\n", ["x1"]),
         (b"x0,x0,x1\n1,2,3\n", ["x0"]),
@@ -213,9 +219,43 @@ def test_csv_that_does_not_fit(app: App, body: bytes, words: list[str]) -> None:
     refused(ask(app, PATH, body, content_type="text/csv"), *words)
 
 
+def test_a_cell_of_csv_is_no_other_cells_fault(app: App) -> None:
+    path = PATH + "?model=bounded"
+    body = "x0,n,x1,zone\n1,9007199254740993,,a\n 2 ,1,3,b\n5000,1.5,1,c\nabc,0x,-9,d\n"
+    message = ask(app, path, body, content_type="text/csv").json()["message"]
+    told = [problem.split(": ")[:3] for problem in message.split("; ")]
+    assert told == [
+        ["row 0", "n", "type"],
+        ["row 2", "n", "type"],
+        ["row 2", "x0", "range"],
+        ["row 3", "x0", "type"],
+        ["row 3", "n", "type"],
+    ]
+
+
+def test_truths_and_times_of_csv(app: App) -> None:
+    path = PATH + "?model=open"
+    body = "in_bool,in_timestamp,in_int64\n1,2026-01-01T00:00:00Z,1\n0,2026-01-01 01:00:00,2.0\n"
+    found = predictions(ask(app, path, body, content_type="text/csv"))
+    assert [row["out_bool"] for row in found] == [True, False]
+    assert [row["out_timestamp"][:13] for row in found] == ["2026-01-01T00", "2026-01-01T01"]
+    body = "in_bool,in_timestamp,in_date\ntrue,2026-01-01,2026-01-01\n2,soon,2026-13-01\n"
+    answer = ask(app, path, body, content_type="text/csv")
+    refused(answer, "row 1: in_bool: type", "row 1: in_timestamp: type", "row 1: in_date: type")
+
+
 def test_bad_rows_beyond_counting(app: App) -> None:
-    body = {"dataframe_records": [{"x0": "a", "x1": 1}] * 1000}
+    body: Any = {"dataframe_records": [{"x0": "a", "x1": 1}] * 1000}
     refused(ask(app, PATH, body), "row 99: x0: type", "and more")
+    body = "x0,n,x1,zone\n" + "a,b,c,d\n" * 900
+    answer = ask(app, PATH + "?model=bounded", body, content_type="text/csv")
+    refused(answer, "row 49: n: type", "and more")
+
+
+def test_csv_is_not_looked_at_beyond_counting() -> None:
+    app = application([LinearModel()], max_rows=3000)
+    answer = ask(app, PATH, "x0\n" + "a\n" * 3000, content_type="text/csv")
+    refused(answer, "row 99: x0: type", "and more")
 
 
 def test_csv_of_too_many_rows(app: App) -> None:

@@ -244,7 +244,20 @@ class TestRefusals:
             (linear(tensor("x0", [1, 2], shape=[1, 2]), tensor("x1", [1])), ["'x0'", "[1, 2]"]),
             (linear(tensor("x0", [], shape=[-1]), tensor("x1", [])), ["'x0'", "[-1]"]),
             (linear(tensor("x0", [1] * 9, shape=[1] * 9)), ["…"]),
-            (linear(tensor("x0", [1]), tensor("x1", [1, 2])), ["'x1'", "2 rows", "'x0' has 1"]),
+            (
+                linear(tensor("x0", [1]), tensor("x1", [1, 2])),
+                ["'x0' of shape [1] and 'x1' of shape [2] differ"],
+            ),
+            (
+                linear(tensor("x1", [1]), tensor("x0", [1, 2]), tensor("ride", [1, 2])),
+                ["'x0' of shape [2] and 'x1' of shape [1]"],
+            ),
+            (
+                linear(tensor("x0", [1, 2], shape=[3]), tensor("x1", [1, 2])),
+                ["'x0' has 2 values; its shape [3] says 3"],
+            ),
+            (linear(tensor("a", [1] * 6, shape=[2, 3])), ["'a'", "[2, 3]", "[n, 1]", "or [n, 2]"]),
+            (linear(tensor("a", [1, 1], shape=[-1, 2])), ["'a'", "[-1, 2]"]),
             (linear(tensor("x0", [[1, 2]], shape=[1, 1]), tensor("x1", [1])), ["'x0'", "row 0"]),
             (linear(tensor("x0", [[1], 2], shape=[2, 1]), tensor("x1", [1, 1])), ["'x0'", "row 1"]),
             (linear(tensor("x0", []), tensor("x1", [])), ["no rows"]),
@@ -354,6 +367,13 @@ class TestBinary:
         assert "data" not in told["outputs"][0]
         assert np.frombuffer(data, "<f8").tolist() == [21.0, 42.0]
 
+    def test_without_its_header(self, app: App) -> None:
+        for part in (self.X1, b"\xff" * 16, b"\0" * 16):
+            body, _ = binary(linear(raw("x0", part), raw("x1", part)), part, part)
+            refused(ask(app, PATH, body), "JSON", "Inference-Header-Content-Length")
+        whole = post_binary(app, linear(raw("x0", self.X0)), self.X0)
+        assert "Content-Length" not in whole.json()["error"]
+
     def test_mixed_with_json(self, app: App) -> None:
         head = linear(tensor("x1", [10, 20]), raw("x0", self.X0))
         answer = post_binary(app, head, self.X0)
@@ -417,6 +437,17 @@ class TestBinary:
             ((raw("x0", X0), raw("x1", X0)), (X0, X0, b"more"), ["4 bytes"]),
             ((raw("x0", X0), raw("x1", X0)), (X0, X0[1:]), ["'x1'", "15"]),
             ((raw("x0", X0, shape=(3,)), raw("x1", X0, shape=(3,))), (X0, X0), ["'x0'", "24"]),
+            ((raw("x1", X0), raw("x0", X0, shape=(3,))), (X0, X0), ["'x0'", "24"]),
+            (
+                (raw("x0", X0), raw("ride", b"\0" * 4, "BYTES", shape=(3,))),
+                (X0, b"\0" * 4),
+                ["'ride'", "row 1"],
+            ),
+            (
+                (raw("x0", X0), raw("ride", b"\0" * 4, "BYTES", shape=(1,))),
+                (X0, b"\0" * 4),
+                ["'x0' of shape [2] and 'ride' of shape [1]"],
+            ),
             (({**raw("x0", X0), "data": [1, 2]}, raw("x1", X0)), (X0,), ["'x0'", "both"]),
             (
                 ({**raw("x0", X0), "parameters": {"binary_data_size": -1}},),

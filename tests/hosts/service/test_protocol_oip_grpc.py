@@ -229,7 +229,7 @@ def test_nulls_of_an_answer() -> None:
         ([tensor("x0", "bytes_contents", [b"a", b"b"], "BYTES"), GOOD[1]], {}, ["'x0'", "BYTES"]),
         ([tensor("x0", "bytes_contents", [b"\xff"], "BYTES"), GOOD[1]], {}, ["'x0'", "UTF-8"]),
         ([tensor("x0", "int_contents", [1, 300], "INT8"), GOOD[1]], {}, ["row 1", "x0", "INT8"]),
-        ([tensor("x0", "fp64_contents", [1.0]), GOOD[1]], {}, ["'x1'", "2 rows"]),
+        ([tensor("x0", "fp64_contents", [1.0]), GOOD[1]], {}, ["'x1' of shape [2]", "rows"]),
         ([*GOOD, GOOD[0]], {}, ["'x0'", "twice"]),
         ([{**GOOD[0], "shape": [3]}, {**GOOD[1], "shape": [3]}], {}, ["'x0'", "2 values"]),
         (GOOD, {"outputs": [{"name": "nope"}]}, ["'nope'"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
 import os
 import re
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives import serialization
 
 import trivet
 from support.service_server import PATIENCE, Service, wait_until
-from support.service_toys import DAWDLE, DIE, HANG, RAISE, SHAPE, Doubling, Tripling
+from support.service_toys import DAWDLE, DIE, HANG, RAISE, SHAPE, Doubling, Hanging, Tripling
 from trivet.artifacts import set_current
 from trivet.current import Source
 from trivet.databases import connect
@@ -133,6 +134,31 @@ def test_a_head_without_an_end_is_cut_off(two: Service) -> None:
             with suppress(TimeoutError):
                 got = sock.recv(1000)
         assert got.startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_is_refused_before_it_is_a_request_is_counted_and_logged(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Service(tmp_path, [QUICK], max_connections=2, max_head=1024) as service:
+        port = service.supervisor.port
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as nonsense:
+            nonsense.sendall(b"what is this?\r\n\r\n")
+            assert nonsense.recv(1000).startswith(b"HTTP/1.1 400 ")
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as long:
+            long.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 2000 + b"\r\n\r\n")
+            assert long.recv(1000).startswith(b"HTTP/1.1 431 ")
+        with service.client() as one, service.client() as two:
+            assert ask(one, 1).status_code == ask(two, 1).status_code == 200
+            with service.client() as three:
+                crowded = ask(three, 1)
+        assert crowded.status_code == 503
+        assert (crowded.headers["retry-after"], crowded.headers["connection"]) == ("1", "close")
+        assert crowded.json()["detail"] == "more than 2 connections are open"
+        for code in ("400", "431", "503"):
+            assert service.counted("trivet_requests_total", code=code, protocol="service") == 1
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line[:1] == "{"]
+    told = [line["status"] for line in lines if line.get("logger") == "trivet.access"]
+    assert told == [400, 431, 503]
 
 
 def test_a_large_body_is_refused_before_it_is_sent(two: Service) -> None:
@@ -441,6 +467,25 @@ def test_fifty_new_versions_under_load_and_not_one_failed_request(tmp_path: Path
 def _default(client: httpx.Client) -> str:
     told: str = client.get("/health/ready").json()["models"]["ride"]["default"]
     return told
+
+
+def test_a_new_version_that_hangs_is_refused_and_the_next_one_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version, kind in (("1", Doubling), ("2", Hanging), ("3", Tripling)):
+        save(tmp_path, version, kind)
+    source = Source("ride", "models/ride", trust=True)
+    monkeypatch.setenv("TOYS_HANG", "1")
+    with (
+        Service(tmp_path, [source], reload_every=seconds(0.01), timeout=seconds(0.5)) as service,
+        service.client() as client,
+    ):
+        set_current(tmp_path / "models" / "ride", "2")
+        service.until(lambda: service.counted("trivet_model_loads_total", outcome="refused") == 1)
+        assert _default(client) == "1"
+        set_current(tmp_path / "models" / "ride", "3")
+        wait_until(lambda: _default(client) == "3")
+        assert ask(client, 7, "ride").json()["prediction"] == {"y": 21.0}
 
 
 def test_a_signal_has_it_look_at_once(tmp_path: Path) -> None:

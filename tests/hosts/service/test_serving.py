@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from support.service_models import HeldModel
 from trivet.errors import PredictionError
 from trivet.hosts.service.batcher import QUICK_SECONDS
 from trivet.hosts.service.faults import Refused
@@ -45,6 +47,18 @@ def test_a_version_is_loaded_again(models: Models) -> None:
     models.add("fare", LinearModel(version="1"))
     again = models.add("fare", LinearModel(version="1", intercept=1))
     assert models.find("fare") is again
+
+
+def test_a_version_that_hangs_on_its_first_call_is_left_behind() -> None:
+    held = HeldModel(version="2", go=threading.Event())
+    models = Models((), 256, 1000, hang_after=0.01)
+    models.add("held", LinearModel(version="1"))
+    with pytest.raises(PredictionError, match=r"held 2 does not come back.*timeout"):
+        models.add("held", held, example={"x0": -1.0})
+    assert (models.find("held").model.version, models.lost) == ("1", 1)
+    held.go.set()
+    models.add("held", LinearModel(version="3"))
+    assert models.find("held").model.version == "3"
 
 
 def test_a_version_is_let_go(models: Models) -> None:

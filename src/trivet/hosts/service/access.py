@@ -17,7 +17,10 @@ FLUSH_SECONDS = 0.2
 MAX_LINES = 10_000
 """So many lines may wait; more are not written, and their number is."""
 
-_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?![^-])"
+)
+"""A ``traceparent``; what a later version adds comes behind a dash."""
 
 Scope = MutableMapping[str, Any]
 

@@ -11,10 +11,8 @@ import itertools
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
-
-import msgspec
 
 from trivet.hosts.service import openapi
 from trivet.hosts.service.access import AccessLog
@@ -31,8 +29,9 @@ from trivet.hosts.service.exchange import (
     Write,
     explain,
 )
-from trivet.hosts.service.faults import Refused
+from trivet.hosts.service.faults import NO_PROBLEMS, Refused
 from trivet.hosts.service.metrics import Metrics
+from trivet.hosts.service.operations import LIVE, READY, Operations
 from trivet.hosts.service.protocols import records
 from trivet.hosts.service.serving import Models
 from trivet.hosts.service.settings import ServiceSettings
@@ -42,7 +41,6 @@ Loop = asyncio.AbstractEventLoop
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-LIVE, READY = "/health/live", "/health/ready"
 _OPEN = frozenset({LIVE, READY, "/v2/health/live", "/v2/health/ready", "/ping"})
 """Paths that need no key."""
 
@@ -55,6 +53,9 @@ _WANTED = frozenset(
         b"x-api-key",
         b"authorization",
         b"origin",
+        b"expect",
+        b"content-encoding",
+        b"transfer-encoding",
     }
 )
 _METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
@@ -95,21 +96,21 @@ class App:
     ) -> None:
         self._settings = settings
         self._models = models
-        self._own = _Own(self)
+        self.metrics = metrics or Metrics()
+        self.pages = openapi.Pages(models, settings, protocols)
+        self._own = Operations(self.metrics, self.pages)
         self._protocols: tuple[Protocol, ...] = (*protocols, self._own)
         self._speaks = {id(p): p.__name__.rpartition(".")[2] for p in self._protocols}
         self._routes: dict[tuple[str, str], tuple[Handler, Protocol]] = {}
         self._timeout = settings.timeout.total_seconds()
         self._keys = [key.encode() for key in settings.api_keys]
         self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
-        self.metrics = metrics or Metrics()
         self._log = log
         self._access = access
         self._has_straight = records in protocols and log is None and not self._origins
         # Ids are unique without asking the system for randomness each time.
         self._start = secrets.token_hex(8)
         self._count = itertools.count(1)
-        self.pages = openapi.Pages(models, settings, self._protocols)
         self.max_head = settings.max_head
         self.ready = True
         self.closing = False
@@ -131,6 +132,7 @@ class App:
             if self._keys and path not in _OPEN and method != "OPTIONS":
                 admit(found, self._keys)
             deadline = began + self._seconds(found.get(b"x-request-timeout"))
+            _check_coding(found)
             body = await self._body(found.get(b"content-length"), receive, deadline)
             query = scope["query_string"]
             request = Request(method, path, query, headers, body, name, deadline)
@@ -143,7 +145,8 @@ class App:
         headers = self._headed(reply, name)
         if self._origins:
             headers += self._cors(found.get(b"origin"))
-        if self.closing:
+        # A client that waits for leave to send its body would send its next request instead.
+        if self.closing or reply.status == 408 or (reply.status >= 400 and b"expect" in found):
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
@@ -163,6 +166,8 @@ class App:
             served = records.asked(scope["path"], found.get(b"content-type"), body, self._models)
             if served is None or len(body) > self._settings.max_body:
                 return False
+            if b"content-encoding" in found or b"transfer-encoding" in found:
+                return False
             if self._keys:
                 admit(found, self._keys)
             deadline = began + self._seconds(found.get(b"x-request-timeout"))
@@ -179,6 +184,22 @@ class App:
         else:
             served.batcher.queue(Waiting(rows, 1, deadline, asked, name, began), loop)
         return True
+
+    async def crowded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request on a connection that is one too many; it is an ASGI application too."""
+        most = self._settings.max_connections
+        reply = records.fault("crowded", f"more than {most} connections are open", NO_PROBLEMS)
+        self._advise(reply, scope["path"])
+        context = self.context(self._name(None), time.monotonic())
+        headers = [*self._headed(reply, context.name), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+        self._note(scope, reply.status, context, 0, "service")
+
+    def unreadable(self, status: int, client: tuple[str, int] | None) -> None:
+        """Count and log what was no request, or had a head without an end."""
+        scope: Scope = {"method": "", "path": "", "headers": [], "client": client}
+        self._note(scope, status, self.context("", time.monotonic()), 0, "service")
 
     def _end(self, asked: Straight, reply: Reply) -> None:
         """Write the answer of a request on the short way."""
@@ -312,6 +333,8 @@ class App:
         """Add the header that says what to do about a fault."""
         if reply.status == 503:
             reply.headers.append((b"retry-after", b"1"))
+        elif reply.status == 415:
+            reply.headers.append((b"accept-encoding", b"identity"))
         elif reply.status == 405:
             reply.headers.append((b"allow", ", ".join(self.allowed(path)).encode()))
         elif reply.status == 401:
@@ -334,47 +357,16 @@ class App:
         ]
 
 
-class _Own:
-    """The addresses for those who run the service: health, metrics and documentation."""
-
-    __name__ = "service"
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._handlers: dict[str, Handler] = {
-            LIVE: self._live,
-            READY: self._ready,
-            "/metrics": self._metrics,
-            "/openapi.json": self._page,
-            "/docs": self._page,
-            "/docs/try.js": self._page,
-        }
-
-    def route(self, method: str, path: str) -> Handler | None:
-        handler = self._handlers.get(path)
-        if handler is not None and method != "GET":
-            raise Refused("method", "read this with GET")
-        return handler
-
-    fault = staticmethod(records.fault)
-
-    async def _live(self, context: Context, request: Request) -> Reply:
-        return Reply(b'{"status":"ok"}')
-
-    async def _ready(self, context: Context, request: Request) -> Reply:
-        if not context.ready:
-            raise Refused("not_ready", "the service is stopping")
-        families = context.models.families.values()
-        told = {f.name: {"default": f.default, "versions": list(f.versions)} for f in families}
-        return Reply(msgspec.json.encode({"status": "ok", "models": told}))
-
-    async def _metrics(self, context: Context, request: Request) -> Reply:
-        accept = (request.header(b"accept") or b"").decode("latin-1")
-        body, kind = await asyncio.to_thread(self._app.metrics.render, accept)
-        return Reply(body, headers=[(b"content-type", kind.encode())])
-
-    async def _page(self, context: Context, request: Request) -> Reply:
-        return self._app.pages.reply(request.path)
+def _check_coding(found: Mapping[bytes, bytes]) -> None:
+    """Refuse a compressed body: it would be read as what it is not."""
+    for name, plain in ((b"content-encoding", b"identity"), (b"transfer-encoding", b"chunked")):
+        coding = found.get(name, plain)
+        if coding.strip().lower() != plain:
+            told = coding.decode("latin-1")[:60]
+            raise Refused(
+                "media_type",
+                f"{name.decode().title()} {told!r} is not read; send the body uncompressed",
+            )
 
 
 def _refusing(error: Refused) -> Handler:

@@ -181,6 +181,8 @@ class Batcher:
             began = time.perf_counter()
             result = scored(self.model, self.reader, batch)
             seconds = time.perf_counter() - began
+            if seconds > SLOW_SECONDS:  # no timer could go off meanwhile
+                self._end_late(batch)
             self._answer(batch, result, seconds)
             self._slow = self._slow + 1 if seconds > SLOW_SECONDS else 0
             if self._slow == SLOW_TIMES:
@@ -191,6 +193,12 @@ class Batcher:
                 self._busy = False
         else:
             self._hand_over(batch)
+
+    def _end_late(self, batch: list[Waiting]) -> None:
+        now = time.monotonic()
+        for waiting in batch:
+            if waiting.deadline < now:
+                self._expire(waiting)
 
     def _move_out(self, seconds: float) -> None:
         """Give a model a thread that was quick and is not any more."""

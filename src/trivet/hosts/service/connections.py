@@ -83,13 +83,16 @@ class Connection(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        own: Any = self.config.app
+        if app is not own:  # there are too many connections
+            app = own.crowded
         if self._is_large and self._has_large_head(cycle):
             self._refuse(431)
             return
         self._begun = cycle
         if (
             self._is_reading
-            and app is self.config.app
+            and app is own
             and cycle.scope["method"] == "POST"
             and cycle.keep_alive
             and not cycle.waiting_for_100_continue
@@ -198,6 +201,7 @@ class Connection(HttpToolsProtocol):
     def _end(self, status: int) -> None:
         if self.transport.is_closing():
             return
+        self.config.app.unreadable(status, self.client)  # type: ignore[union-attr]
         if status == 400:
             super().send_400_response("Invalid HTTP request received.")
             return

@@ -188,7 +188,10 @@ def explain(error: Exception, name: str) -> tuple[str, str, Problems]:
             f"{f'row {row}: ' if several else ''}{field + ': ' if field else ''}{reason}"
             for row, (field, _, reason) in problems.first(3)
         )
-        return blame, "; ".join(told), problems
+        text = "; ".join(told)
+        if blame == "model":
+            log.error("request %s: the model raised: %s", name, text)
+        return blame, text, problems
     if isinstance(error, Overloaded):
         return "busy", str(error), NO_PROBLEMS
     if isinstance(error, TooLate):

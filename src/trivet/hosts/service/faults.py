@@ -95,6 +95,7 @@ HTTP: Mapping[str, tuple[int, str]] = {
     "bad_rows": (422, "Rows break the model's input schema"),
     "model": (500, "The model failed"),
     "busy": (503, "Too many rows are waiting"),
+    "crowded": (503, "Too many connections are open"),
     "not_ready": (503, "The model is not ready"),
     "late": (504, "The deadline has passed"),
 }

@@ -5,16 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from trivet import parity, scoring
 from trivet.contract import Model
 from trivet.errors import PredictionError
 from trivet.hosts.service.batcher import QUICK_SECONDS, Batcher, Result, Waiting
 from trivet.hosts.service.faults import Refused
+from trivet.hosts.service.lane import Thread
 from trivet.records import RecordReader
 from trivet.validation import MODEL_ERROR, Decoded, no_problems
+
+T = TypeVar("T")
 
 WARM_UP_ROWS = 8
 WARM_UP_ROUNDS = 20
@@ -65,6 +69,10 @@ class Models:
         max_batch: Rows that are scored in one call.
         max_queue: Rows that may wait for one model.
         hang_after: Seconds after which a call of a model is given up.
+
+    Attributes:
+        changes: How often models came, went or became the default.
+        lost: Warm-ups that never came back.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class Models:
         self._families: dict[str, Family] = {}
         self._lock = threading.Lock()
         self.changes = 0
+        self.lost = 0
 
     @property
     def families(self) -> Mapping[str, Family]:
@@ -109,14 +118,16 @@ class Models:
             summary: What is told of it to those who read the results only.
 
         Raises:
-            PredictionError: It fails on its example, or returns something else than its outputs.
+            PredictionError: It fails on its example, returns something else than its outputs, or
+                does not come back.
         """
         reader = RecordReader(model.inputs, self.key)
         if example:
-            _check(model, reader, example)
+            self._within(model, lambda: _check(model, reader, example))
         known = self._families.get(name)
         live = known is not None and known.versions[known.default].batcher.quick
-        quick = warm_up(model, _rows(reader, model, example), live=live)
+        rows = _rows(reader, model, example)
+        quick = self._within(model, lambda: warm_up(model, rows, live=live))
         batcher = Batcher(model, reader, quick, self._max_batch, self._max_queue, self._hang_after)
         served = Served(model, reader, batcher, name, example or {}, summary or {})
         observers = self._observers
@@ -140,6 +151,27 @@ class Models:
         if before is not None:
             before.batcher.retire()
         return served
+
+    def _within(self, model: Model, work: Callable[[], T]) -> T:
+        """Call a model that may hang, which must stop neither a start nor later versions."""
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                done.set_exception(error)
+
+        thread = Thread(f"warm-up-{model.name}")
+        thread.do(run)
+        thread.end()
+        if not wait([done], self._hang_after).done:
+            self.lost += 1
+            raise PredictionError(
+                f"model {model.name} {model.version} does not come back: its first call took more "
+                f"than {self._hang_after:g} s ([service] timeout)"
+            )
+        return done.result()
 
     def drop(self, name: str, version: str) -> None:
         """Forget a version that is not the default; requests under way still get their answer."""

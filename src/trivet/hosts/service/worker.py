@@ -157,7 +157,8 @@ class Worker:
             libc.malloc_trim(0)  # what loading needed goes back to the system
         uvloop.run(self._serve())
         families = self._models.families.values()
-        return any(served.batcher.lost for f in families for served in f.versions.values())
+        lost = any(served.batcher.lost for f in families for served in f.versions.values())
+        return lost or self._models.lost > 0
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -208,7 +209,7 @@ class Worker:
             proxy_headers=False,
             server_header=False,
             backlog=2048,
-            limit_concurrency=settings.max_connections,
+            limit_concurrency=settings.max_connections + 1,  # the one that asks is counted
             timeout_keep_alive=max(1, round(settings.keep_alive.total_seconds())),
             timeout_graceful_shutdown=max(1, round(settings.stop_timeout.total_seconds())),
             **tls,

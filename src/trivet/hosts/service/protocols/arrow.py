@@ -15,6 +15,7 @@ import struct
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -91,7 +92,7 @@ def _read(body: bytes, served: Served, context: Context) -> tuple[Decoded, pa.Re
     try:
         _inspect(body)
         with pa.ipc.open_stream(pa.py_buffer(body)) as stream:
-            batches, count = [], 0
+            batches, count, left = [], 0, context.settings.max_body
             names = taken(stream.schema, schema, context.models.key)
             for sent in stream:
                 count += sent.num_rows
@@ -101,7 +102,9 @@ def _read(body: bytes, served: Served, context: Context) -> tuple[Decoded, pa.Re
                     )
                 batch = sent.select(names)
                 batch.validate(full=True)
-                batches.append(_plain(batch, context.settings.max_body))
+                plain, grown = _plain(batch, left)
+                batches.append(plain)
+                left -= grown
             if not count:
                 raise Refused("bad_request", "the request has no rows")
             batch = pa.concat_batches(batches) if len(batches) > 1 else batches[0]
@@ -161,19 +164,45 @@ def _member(metadata: bytes, table: int, slot: int) -> int | None:
     return place
 
 
-def _plain(batch: pa.RecordBatch, limit: int) -> pa.RecordBatch:
-    """Write texts out that stand in a batch once for many rows, if they do not grow too large."""
-    columns = []
+def _plain(batch: pa.RecordBatch, limit: int) -> tuple[pa.RecordBatch, int]:
+    """Write texts out that may stand in a batch once for many rows, and say how long they are.
+
+    Raises:
+        Refused: They would be too long.
+    """
+    columns, grown = [], 0
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        texts = column.dictionary if pa.types.is_dictionary(column.type) else column
-        if pa.types.is_string_view(texts.type):
-            raise SchemaError(f"column {name!r} is string_view; cast it to string")
-        if texts is not column and not pa.types.is_primitive(texts.type):
-            lengths = pc.binary_length(texts).take(column.indices)
-            if (pc.sum(lengths.cast(pa.int64())).as_py() or 0) > limit:
-                raise SchemaError(f"column {name!r} has more than {limit} bytes of text")
-        columns.append(column if texts is column else column.dictionary_decode())
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+        grown += _written_out(name, column)
+        if grown > limit:
+            raise Refused(
+                "too_large",
+                f"column {name!r} has texts that stand there once for many rows; written out, a "
+                f"request's may have {limit} bytes more",
+            )
+        columns.append(_decoded(column))
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names), grown
+
+
+def _written_out(name: str, column: pa.Array) -> int:
+    """Return the bytes of a column's texts, if it may have them once for many rows."""
+    if pa.types.is_string_view(column.type):
+        # No kernel tells a view's length, which is the first of its four numbers.
+        views = np.frombuffer(column.buffers()[1] or b"", "<i4").reshape(-1, 4)
+        sizes = views[column.offset : column.offset + len(column), 0]
+        here = column.is_valid().to_numpy(zero_copy_only=False)
+        return int(sizes.sum(where=here, dtype=np.int64))
+    if not pa.types.is_dictionary(column.type) or pa.types.is_primitive(column.type.value_type):
+        return 0
+    if pa.types.is_string_view(column.type.value_type):
+        raise SchemaError(f"column {name!r} is a dictionary of string_view; cast it to string")
+    lengths = pc.binary_length(column.dictionary).take(column.indices)
+    return pc.sum(lengths.cast(pa.int64())).as_py() or 0
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        return column.dictionary_decode()
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
 def _beside(batch: pa.RecordBatch, key: Sequence[str]) -> pa.RecordBatch | None:

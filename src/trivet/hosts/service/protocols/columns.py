@@ -15,7 +15,7 @@ import pyarrow as pa
 from trivet.errors import SchemaError
 from trivet.hosts.service.batcher import Answer
 from trivet.hosts.service.faults import BadRows, Problem, Problems, Refused
-from trivet.records import UNREADABLE, Record, RecordReader, hint, text_of
+from trivet.records import UNREADABLE, Record, RecordReader, hint, text_of, why_unread
 from trivet.schema import TYPES, Field, Schema, type_name
 from trivet.validation import Decoded, merge, no_problems, together
 
@@ -78,7 +78,7 @@ def loose(body: bytes | memoryview) -> Any:
         if "\\u" in text:  # half a character, which no text may have, gets in by this way only
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise Refused("bad_request", f"not valid JSON: {error}"[:200]) from None
+        raise Refused("bad_request", why_unread(error)) from None
     return found
 
 

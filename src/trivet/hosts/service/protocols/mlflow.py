@@ -15,9 +15,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 import pyarrow as pa
-import pyarrow.csv
 
-from trivet.errors import SchemaError
 from trivet.hosts.service.batcher import Answer
 from trivet.hosts.service.exchange import (
     LARGE_BYTES,
@@ -30,21 +28,20 @@ from trivet.hosts.service.exchange import (
     aside,
 )
 from trivet.hosts.service.faults import HTTP, Problems, Refused
+from trivet.hosts.service.protocols.cells import read_csv
 from trivet.hosts.service.protocols.columns import beside as beside_of
 from trivet.hosts.service.protocols.columns import (
     check_size,
-    filled,
     parse,
     read,
     read_rows,
-    taken,
     tell,
 )
 from trivet.hosts.service.protocols.oip import version
 from trivet.hosts.service.serving import Served
 from trivet.records import Record
 from trivet.schema import Schema
-from trivet.validation import Decoded, conform
+from trivet.validation import Decoded
 
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
@@ -53,12 +50,11 @@ CODES = {
     "not_found": "RESOURCE_DOES_NOT_EXIST",
     "model": "INTERNAL_ERROR",
     "busy": "TEMPORARILY_UNAVAILABLE",
+    "crowded": "TEMPORARILY_UNAVAILABLE",
     "not_ready": "TEMPORARILY_UNAVAILABLE",
     "late": "DEADLINE_EXCEEDED",
 }
 """Kind of fault to MLflow's word for it; BAD_REQUEST for the others."""
-
-MAX_COLUMNS = 10_000
 
 Rows = tuple[Decoded | Sequence[Record], int, pa.RecordBatch | None]
 """Rows, how many, and the key's columns beside them unless they carry it."""
@@ -103,7 +99,7 @@ def _read(context: Context, request: Request, served: Served) -> Rows:
         return _json(request.body, served, context)
     if mime.strip() == "text/csv":
         _check_count(request.body.count(b"\n") // 2, context.settings.max_rows)
-        rows, beside = _csv(request.body, served.model.inputs, context.models.key)
+        rows, beside = read_csv(request.body, served.model.inputs, context.models.key)
         return rows, rows.batch.num_rows, beside
     raise Refused("media_type", f"send application/json or text/csv, not {mime.strip()[:60]!r}")
 
@@ -292,28 +288,6 @@ def _frame(
 def _check_count(count: int, max_rows: int) -> None:
     if count > max_rows:
         raise Refused("too_large", f"{count} rows; a request may have {max_rows}")
-
-
-def _csv(body: bytes, schema: Schema, key: Sequence[str]) -> tuple[Decoded, pa.RecordBatch | None]:
-    head = body.split(b"\n", 1)[0]
-    if head.count(b",") >= MAX_COLUMNS:
-        raise Refused("bad_request", f"CSV of more than {MAX_COLUMNS} columns is not read")
-    texts = {f.name: pa.string() for f in schema if f.type == "string"}
-    try:
-        table = pa.csv.read_csv(
-            pa.BufferReader(body),
-            read_options=pa.csv.ReadOptions(use_threads=False, block_size=max(len(body), 1)),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pa.csv.ConvertOptions(column_types=texts, strings_can_be_null=True),
-        )
-        kept = table.select(taken(table.schema, schema, key)).combine_chunks().to_batches()
-        rows = kept[0] if kept else pa.RecordBatch.from_pylist([], table.schema)
-        mine = [name for name in key if name in rows.schema.names]
-        return conform(filled(rows, schema), schema), rows.select(mine) if mine else None
-    except (pa.ArrowException, ValueError) as error:
-        raise Refused("bad_request", f"not CSV: {error}"[:400]) from None
-    except SchemaError as error:
-        raise Refused("bad_request", str(error)[:400]) from None
 
 
 def _predictions(answer: Answer) -> list[Any]:

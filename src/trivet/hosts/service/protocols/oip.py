@@ -27,12 +27,11 @@ from trivet.hosts.service.exchange import (
 )
 from trivet.hosts.service.faults import HTTP, Problems, Refused
 from trivet.hosts.service.protocols.columns import check_size, loose, tell
+from trivet.hosts.service.protocols.outputs import check_requested, outputs_of
 from trivet.hosts.service.protocols.tensors import (
     OF_FIELD,
     Rows,
     Tensor,
-    check_requested,
-    outputs_of,
     refused,
     rows_of,
 )
@@ -129,7 +128,16 @@ def _asked(context: Context, request: Request, served: Served) -> tuple[Infer, R
     model = served.model
     text, binary = _parts(request)
     check_size(text, len(model.inputs), context.settings.max_rows)
-    asked = _read(text)
+    try:
+        asked = _read(text)
+    except Refused as error:
+        if request.header(HEADER) is None and b"binary_data_size" in request.body:
+            raise Refused(
+                "bad_request",
+                f"{error.detail}; where bytes follow the JSON, the header "
+                "Inference-Header-Content-Length must say how long it is",
+            ) from None
+        raise
     tensors = _tensors(asked.inputs, binary)
     wanted = asked.outputs or []
     requested = [output.name for output in wanted]

@@ -27,12 +27,11 @@ from trivet.hosts.service.faults import Refused
 from trivet.hosts.service.protocols.columns import tell
 from trivet.hosts.service.protocols.oip import EXTENSIONS, PLATFORM, metadata, version
 from trivet.hosts.service.protocols.oip_messages import MESSAGES, SERVICE
+from trivet.hosts.service.protocols.outputs import check_requested, outputs_of
 from trivet.hosts.service.protocols.tensors import (
     BYTES,
     Rows,
     Tensor,
-    check_requested,
-    outputs_of,
     refused,
     rows_of,
 )
@@ -49,6 +48,7 @@ STATUS = {
     "bad_rows": grpc.StatusCode.INVALID_ARGUMENT,
     "model": grpc.StatusCode.INTERNAL,
     "busy": grpc.StatusCode.UNAVAILABLE,
+    "crowded": grpc.StatusCode.UNAVAILABLE,
     "not_ready": grpc.StatusCode.UNAVAILABLE,
     "late": grpc.StatusCode.DEADLINE_EXCEEDED,
 }

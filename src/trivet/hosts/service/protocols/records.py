@@ -59,6 +59,7 @@ class _Objects(msgspec.Struct, gc=False):
 
 
 _objects = msgspec.json.Decoder(_Objects)
+_list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class One(msgspec.Struct, gc=False):
@@ -160,11 +161,7 @@ Rows = tuple[Sequence[Record] | Decoded, int | None, pa.RecordBatch | None]
 
 
 def _decode(body: bytes, served: Served, limit: int) -> Rows:
-    """Read a request's rows.
-
-    Raises:
-        BadRows: It is a single object, and as a whole is none that can be read.
-    """
+    """Read a request's rows; what cannot be read is one that is rejected."""
     if b'"rows"' in body and "rows" not in served.model.inputs.names:
         try:
             if len(body) > LARGE_BYTES:
@@ -177,12 +174,21 @@ def _decode(body: bytes, served: Served, limit: int) -> Rows:
         if several is not msgspec.UNSET:
             _check_count(len(several), limit)
             return _several(served, map(served.reader.read, several), len(several))
-    return _single(served.reader.read(body))
+    row = served.reader.read(body)
+    if row.problems and body.lstrip().startswith(b"[") and _is_list(body):
+        row = served.reader.unread('the row is a list, not an object; send rows as {"rows": [...]}')
+    return _single(row)
+
+
+def _is_list(body: bytes) -> bool:
+    try:
+        _list.decode(body)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _single(row: Record) -> Rows:
-    if any(not field for field, _, _ in row.problems):
-        raise BadRows(Problems.of((0, problem) for problem in row.problems))
     return [row], None, None
 
 

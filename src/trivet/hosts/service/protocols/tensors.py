@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol, as its REST and its gRPC form share them.
+"""Tensors of requests in the Open Inference Protocol, as its REST and its gRPC form share them.
 
 Each input is a tensor of one column, of shape [n] or [n, 1]; a single tensor [n, k] may stand for
 all k inputs of a model of numbers. Numbers of any datatype are brought to the model's types by
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -18,9 +19,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from trivet.hosts.service.batcher import Answer
 from trivet.hosts.service.faults import BadRows, Problem, Problems, Refused
-from trivet.hosts.service.protocols.columns import MAX_BAD, answered, read_column
+from trivet.hosts.service.protocols.columns import MAX_BAD, read_column
 from trivet.schema import TYPES, Field, Schema
 from trivet.validation import TYPE, Decoded, conform, merge, no_problems
 
@@ -107,7 +107,9 @@ def rows_of(tensors: Sequence[Tensor], schema: Schema, key: Sequence[str], max_r
         Refused: The tensors do not fit the model or themselves, or there are too many rows.
     """
     whole = _is_matrix(tensors, schema)
-    count = _count(tensors, len(schema) if whole else 1, max_rows)
+    if not whole:
+        _check_shapes(tensors, schema)
+    count = _count(tensors, max_rows)
     if whole:
         tensors = _columns_of(tensors[0], schema, count)
     by_name = _by_name(tensors, schema, key)
@@ -132,37 +134,63 @@ def _is_matrix(tensors: Sequence[Tensor], schema: Schema) -> bool:
     return (
         tensor.name not in schema.names
         and len(tensor.shape) == 2
+        and tensor.shape[0] >= 0
         and tensor.shape[1] == len(schema)
         and tensor.datatype in NUMBERS
-        and all(OF_FIELD[field.type] in NUMBERS for field in schema)
+        and _all_numbers(schema)
     )
 
 
-def _count(tensors: Sequence[Tensor], width: int, max_rows: int) -> int:
-    if not tensors:
-        raise Refused("bad_request", "the request has no input tensors")
-    first = tensors[0]
+def _all_numbers(schema: Schema) -> bool:
+    return all(OF_FIELD[field.type] in NUMBERS for field in schema)
+
+
+def _check_shapes(tensors: Sequence[Tensor], schema: Schema) -> None:
+    """Make sure that each tensor is one column."""
     for tensor in tensors:
         shape = tensor.shape
-        if (
-            not (len(shape) == 1 == width or (len(shape) == 2 and shape[1] == width))
-            or shape[0] < 0
-        ):
-            raise refused(
-                tensor.name, f"has the shape {_shown(shape)}; it must be [n] or [n, 1], n rows"
-            )
-        if shape[0] != first.shape[0]:
-            raise refused(
-                tensor.name,
-                f"has {shape[0]} rows, tensor {first.name!r} has {first.shape[0]}",
-            )
-    count = first.shape[0]
+        if not shape or shape[0] < 0 or list(shape[1:]) not in ([], [1]):
+            told = f"has the shape {_shown(shape)}; it must be [n] or [n, 1], n rows"
+            if len(schema) > 1 and _all_numbers(schema):
+                told += (
+                    f", or [n, {len(schema)}] where one tensor of numbers, with a name that no "
+                    "input has, is there for all inputs"
+                )
+            raise refused(tensor.name, told)
+
+
+def _count(tensors: Sequence[Tensor], max_rows: int) -> int:
+    if not tensors:
+        raise Refused("bad_request", "the request has no input tensors")
+    counts = Counter(tensor.shape[0] for tensor in tensors)
+    count, _ = counts.most_common(1)[0]
+    if len(counts) > 1:
+        for tensor in tensors:
+            _check_own(tensor)
+        one = next(tensor for tensor in tensors if tensor.shape[0] == count)
+        other = next(tensor for tensor in tensors if tensor.shape[0] != count)
+        raise Refused(
+            "bad_request",
+            f"tensors {one.name!r} of shape {_shown(one.shape)} and {other.name!r} of shape "
+            f"{_shown(other.shape)} differ in rows",
+        )
     if count > max_rows:
         raise Refused(
             "too_large",
-            f"tensor {first.name!r} has {count} rows; a request may have {max_rows}",
+            f"tensor {tensors[0].name!r} has {count} rows; a request may have {max_rows}",
         )
     return count
+
+
+def _check_own(tensor: Tensor) -> None:
+    """Make sure that a column has as many values as its own shape says."""
+    count = tensor.shape[0]
+    if not isinstance(tensor.data, memoryview):
+        _flat(tensor, count)
+    elif tensor.datatype in DATATYPES:
+        _check_size(tensor, count * DATATYPES[tensor.datatype].binary.itemsize)
+    elif tensor.datatype == BYTES:
+        _texts(tensor, count)
 
 
 def _shown(shape: Sequence[int]) -> str:
@@ -329,66 +357,3 @@ def _texts(tensor: Tensor, count: int) -> Sequence[object]:
     if place != len(data):
         raise refused(tensor.name, f"has {len(data)} bytes; its {count} texts take {place}")
     return texts
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A tensor of an answer."""
-
-    name: str
-    datatype: str
-    column: pa.Array
-
-    def values(self) -> list[Any]:
-        """Return its values for JSON."""
-        values: list[Any] = self.column.to_pylist()
-        if self.datatype == BYTES:
-            return msgspec.to_builtins(values)  # type: ignore[no-any-return]
-        return values
-
-    def binary(self) -> bytes:
-        """Return its values as bytes; null is NaN or an empty text.
-
-        Raises:
-            Refused: There is a null that bytes cannot say.
-        """
-        if self.datatype == BYTES:
-            texts = [b"" if text is None else text.encode() for text in self.values()]
-            return b"".join(part for t in texts for part in (len(t).to_bytes(4, "little"), t))
-        return self.numbers().tobytes()  # type: ignore[no-any-return]
-
-    def numbers(self) -> Any:
-        """Return its values as an array; null is NaN.
-
-        Raises:
-            Refused: There is a null that numbers cannot say.
-        """
-        if self.column.null_count and not self.datatype.startswith("FP"):
-            raise refused(
-                self.name, f"has null in it, which no {self.datatype} is; ask for it as JSON"
-            )
-        values = self.column.to_numpy(zero_copy_only=False)
-        return values.astype(DATATYPES[self.datatype].binary, copy=False)
-
-
-def outputs_of(answer: Answer, schema: Schema, requested: Sequence[str]) -> list[Output]:
-    """Return the predictions of a request's rows as tensors."""
-    batch = answered(answer)
-    fields = {field.name: field for field in schema}
-    names = requested or schema.names
-    return [Output(name, OF_FIELD[fields[name].type], batch.column(name)) for name in names]
-
-
-def check_requested(names: Sequence[str], schema: Schema) -> None:
-    """Make sure that an answer can be given before it is computed.
-
-    Raises:
-        Refused: An output is asked for that the model does not have, or is asked for twice.
-    """
-    for place, name in enumerate(names):
-        if name not in schema.names:
-            raise refused(
-                name, f"is not one of the model's outputs, which are {', '.join(schema.names)}"
-            )
-        if name in names[:place]:
-            raise refused(name, "is asked for twice")
