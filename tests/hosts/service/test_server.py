@@ -389,7 +389,11 @@ class Connection:
     def __init__(self, cycle: Any) -> None:
         self.cycle = cycle
         self.cut = False
+        self.unread = 0
         self.transport = self
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def abort(self) -> None:
         self.cut = True
@@ -421,6 +425,11 @@ def test_connections_that_do_not_get_on_are_cut_off() -> None:
     late.cycle.response_complete = True  # after a long time; it has only just begun to rest
     assert sweeper.sweep([late], 230) == 0
     assert sweeper.sweep([late], 241) == 1
+    reading = Connection(Cycle(complete=True))
+    reading.unread = 1  # its answer is on the way
+    assert sweeper.sweep([reading], 300) == 0
+    assert sweeper.sweep([reading], 400) == 0
+    assert sweeper.sweep([reading], 401) == 1
 
 
 def save(root: Path, version: str, kind: type = Doubling) -> None:

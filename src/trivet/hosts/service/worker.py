@@ -7,6 +7,7 @@ import ctypes
 import gc
 import logging
 import os
+import select
 import signal
 import socket
 import ssl
@@ -252,7 +253,8 @@ class Worker:
             if self._writer is not None:
                 self._metrics.gauge("trivet_log_queue_rows", self._writer.queued)
         if counter % round(BEAT_SECONDS * 10) == 0:
-            self._tell(BEAT)
+            if select.select([], [self._parent], [], 0)[1]:  # or it would wait for its parent
+                self._tell(BEAT)
             connections = tuple(self._server.server_state.connections)
             self._sweeper.sweep(connections, time.monotonic())
 
