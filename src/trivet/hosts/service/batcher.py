@@ -231,7 +231,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         if self._thread is None:
             self._thread = Thread(f"model-{self.model.name}")
-        for waiting in (*batch, *self._waiting):
+        for waiting in (*batch, *self._waiting) if self.quick else batch:
             if waiting.timer is None:  # it was queued for the event loop
                 patience = max(waiting.deadline - time.monotonic(), 0.0)
                 waiting.timer = loop.call_later(patience, self._expire, waiting)
@@ -350,11 +350,12 @@ class Batcher:
         return batch, rows, late
 
     def _answer(self, results: Results, seconds: float) -> None:
+        each = seconds / len(results)
         for batch, result in results:
             self._tell(batch, result)
             if self.watch is not None:
                 try:
-                    self.watch(batch, result, seconds)
+                    self.watch(batch, result, each)
                 except Exception:  # the requests have their answers; the next ones want theirs
                     log.exception("a batch of model %s was not counted", self.model.name)
 
