@@ -26,6 +26,14 @@ would be looked at by the garbage collector again and again. A plain tuple of pl
 """
 
 
+ROW_BYTES = 1024
+"""What is kept of a row counts as one row for each so many bytes."""
+
+
+NESTED = 16
+"""So many bytes, about, a list or an object takes for each byte of its text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One batch as it was scored.
@@ -38,6 +46,7 @@ class Entry:
         result: What came of it.
         ended: When, by `time.monotonic`.
         at: When, as seconds since 1970.
+        weight: As how many rows it counts while it waits.
     """
 
     served: Version
@@ -47,6 +56,7 @@ class Entry:
     result: scoring.Scored
     ended: float
     at: float
+    weight: int = 0
 
 
 def asked(start: int, waiting: Waiting) -> Asked:
@@ -60,6 +70,26 @@ def asked(start: int, waiting: Waiting) -> Asked:
     else:
         batches = (waiting.beside, waiting.rows.batch)
     return start, waiting.count, waiting.name, waiting.began, values, batches
+
+
+def weight_of(rows: int, requests: Sequence[Asked], result: scoring.Scored) -> int:
+    """Return as how many rows counts what is kept of a batch: more, where it is large.
+
+    A batch of which one request is logged is kept as a whole, and a key may be as long as a body.
+    """
+    size: int = result.inputs.get_total_buffer_size() + result.predictions.get_total_buffer_size()
+    if result.problems.num_rows:
+        size += result.problems.get_total_buffer_size()
+    for *_, values, batches in requests:
+        for batch in batches:
+            size += batch.get_total_buffer_size()
+        for row in values:
+            for value in row:
+                if isinstance(value, str):
+                    size += len(value)
+                elif isinstance(value, (list, dict)):
+                    size += NESTED * len(text_of(value) or "")
+    return max(rows, size // ROW_BYTES)
 
 
 def columns_of(served: Version) -> pa.Schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,7 @@ class Metrics(Counts):
         self._requests: dict[tuple[str, str, str, int], tuple[int, int]] = {}
         self._batches: dict[tuple[str, str], tuple[int, int, int]] = {}
         self._loaded: set[tuple[str, str, str]] = set()
+        self._looking = threading.Lock()
 
     def request(self, served: Served | None, protocol: str, status: int, seconds: float) -> None:
         """Count one request."""
@@ -84,20 +86,20 @@ class Metrics(Counts):
 
     def look(self, models: Models) -> None:
         """Set the gauges that tell how the models are."""
-        gone, self._loaded = self._loaded, set()
-        for family in models.families.values():
-            queued = lost = 0
-            for version, served in family.versions.items():
-                queued += served.batcher.queued
-                lost += served.batcher.lost
-                which = family.name, version, served.model.digest[:12]
-                self._tell(which, float(version == family.default))
-                self._loaded.add(which)
-            self.gauge("trivet_queue_rows", queued, model=family.name)
-            self.gauge("trivet_model_threads_lost", lost, model=family.name)
-
-        for which in gone - self._loaded:
-            self._tell(which, 0.0)
+        with self._looking:  # a version is loaded on a thread of its own
+            gone, self._loaded = self._loaded, set()
+            for family in models.families.values():
+                queued = lost = 0
+                for version, served in family.versions.items():
+                    queued += served.batcher.queued
+                    lost += served.batcher.lost
+                    which = family.name, version, served.model.digest[:12]
+                    self._tell(which, float(version == family.default))
+                    self._loaded.add(which)
+                self.gauge("trivet_queue_rows", queued, model=family.name)
+                self.gauge("trivet_model_threads_lost", lost, model=family.name)
+            for which in gone - self._loaded:
+                self._tell(which, 0.0)
 
     def _tell(self, which: tuple[str, str, str], value: float) -> None:
         model, version, digest = which
