@@ -54,6 +54,7 @@ _INTEGER_BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 _PLAIN = {kind: np.dtype(kind) for kind in (*_INTEGER_BITS, "float64")}
 """What numpy makes a column of as Arrow would, if no value is null."""
 
+_Moments = list[dt.datetime | None]
 _convert = msgspec.convert
 _any = msgspec.json.Decoder().decode
 _dumps = json.JSONEncoder(default=str, ensure_ascii=False).encode
@@ -211,8 +212,9 @@ class RecordReader:
     def _in_utc(self, values: Sequence[Any]) -> Sequence[Any]:
         moved = list(values)
         for place in self._moments:
-            if moved[place] is not None:
-                moved[place] = _utc(_convert(_cut(moved[place]), dt.datetime))
+            if (text := moved[place]) is not None:
+                moment = _convert(text if len(text) <= _LONGEST else _cut(text), dt.datetime)
+                moved[place] = moment if moment.tzinfo is dt.UTC else _utc(moment)
         return moved
 
     def _cleared(self, record: Record) -> Record:
@@ -272,10 +274,7 @@ def plain_text(value: str) -> str:
 
 
 def hint(field: Field) -> Any:
-    """Return the type that msgspec reads a field's values as; of a timestamp that is its text.
-
-    For msgspec rounds a time, which Arrow and databases cut to microseconds: see `moments`.
-    """
+    """Return the type that msgspec reads a field's values as, a timestamp's as text: `moments`."""
     kind: Any
     if field.type in _INTEGER_BITS:
         bound = 2 ** (_INTEGER_BITS[field.type] - 1)
@@ -348,18 +347,18 @@ def _moment(field: Field, value: object) -> tuple[Any, Problem | None]:
 
 
 def moments(texts: Sequence[str | None]) -> list[dt.datetime | None]:
-    """Read timestamps, in UTC and cut to microseconds.
+    """Read timestamps, in UTC and cut to microseconds; msgspec alone would round them.
 
     Raises:
         ValidationError, UnicodeEncodeError: One is no timestamp.
         OverflowError: One lies outside the years that have a number.
     """
-    cut = [None if text is None else _cut(text) for text in texts]
-    return [v if v is None else _utc(v) for v in _convert(cut, list[dt.datetime | None])]
+    cut = [t if t is None or len(t) <= _LONGEST else _cut(t) for t in texts]
+    return [v if not v or v.tzinfo is dt.UTC else _utc(v) for v in _convert(cut, _Moments)]
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else _BEYOND.sub(r"\1", text, count=1)
+    return _BEYOND.sub(r"\1", text, count=1)
 
 
 def _utc(moment: dt.datetime) -> dt.datetime:
