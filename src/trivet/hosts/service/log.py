@@ -24,7 +24,7 @@ from trivet.errors import TransientError
 from trivet.hosts.service.batcher import Result, TooLate, Waiting
 from trivet.hosts.service.log_rows import Entry, asked, columns_of, predictions_of, rejects_of
 from trivet.hosts.service.metrics import Metrics
-from trivet.hosts.service.serving import Served
+from trivet.hosts.service.serving import Version
 from trivet.results import rows as results
 from trivet.results.layout import open_results
 from trivet.results.ledger import Deployment, register
@@ -145,7 +145,7 @@ class PredictionWriter:
                 raise TooLate("the prediction log had no room before the deadline") from None
 
     def observe(
-        self, served: Served, batch: Sequence[Waiting], result: Result, seconds: float
+        self, served: Version, batch: Sequence[Waiting], result: Result, seconds: float
     ) -> None:
         """Take a batch; an observer of `trivet.hosts.service.serving.Models`."""
         if isinstance(result, Exception):
@@ -264,7 +264,7 @@ class PredictionWriter:
             if there:
                 self._count("repeated", there)
 
-    def _lineage(self, opened: _Opened, deployment: str, served: Served) -> tuple[int, References]:
+    def _lineage(self, opened: _Opened, deployment: str, served: Version) -> tuple[int, References]:
         """Make sure that the table is wide enough; return the version's number and bins."""
         model = served.model
         key = (deployment, model.version, model.digest)

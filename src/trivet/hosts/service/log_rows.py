@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from trivet import scoring
 from trivet.hosts.service.answers import Waiting, places_of
-from trivet.hosts.service.serving import Served
+from trivet.hosts.service.serving import Version
 from trivet.records import text_of
 from trivet.results import rows as results
 from trivet.validation import Decoded, no_problems
@@ -40,7 +40,7 @@ class Entry:
         at: When, as seconds since 1970.
     """
 
-    served: Served
+    served: Version
     requests: Sequence[Asked]
     rows: int
     total: int
@@ -62,14 +62,14 @@ def asked(start: int, waiting: Waiting) -> Asked:
     return start, waiting.count, waiting.name, waiting.began, values, batches
 
 
-def columns_of(served: Served) -> pa.Schema:
+def columns_of(served: Version) -> pa.Schema:
     """Return the columns of a model's rows beside the fixed ones."""
     keys = [pa.field(name, pa.string()) for name in served.reader.beside]
     return pa.schema(keys + [pa.field(f.name, f.arrow.type) for f in served.model.outputs])
 
 
 def predictions_of(
-    served: Served, number: int, entries: Sequence[Entry]
+    served: Version, number: int, entries: Sequence[Entry]
 ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Put the good rows of some batches into the columns of their table, beside their inputs."""
     ids: list[str] = []
@@ -125,7 +125,7 @@ def predictions_of(
     return pa.RecordBatch.from_pydict(columns), whole_inputs
 
 
-def rejects_of(served: Served, deployment: str, entries: Sequence[Entry]) -> pa.RecordBatch:
+def rejects_of(served: Version, deployment: str, entries: Sequence[Entry]) -> pa.RecordBatch:
     """Return the rows of ``trivet_rejects``, one for each problem."""
     names, encode = served.reader.beside, msgspec.json.Encoder().encode
     sources: list[str] = []
@@ -175,7 +175,7 @@ def _id(name: str, count: int, row: int) -> str:
 
 
 def _keys(
-    served: Served,
+    served: Version,
     count: int,
     values: Sequence[Sequence[Any]],
     batches: Sequence[pa.RecordBatch],

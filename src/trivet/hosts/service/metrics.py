@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trivet.counts import Counts, Help
 from trivet.hosts.service.batcher import Result, Waiting
-from trivet.hosts.service.serving import Models, Served
+from trivet.hosts.service.serving import Models, Served, Version
 
 LATENCY = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -62,7 +62,7 @@ class Metrics(Counts):
         numbers[start + len(LATENCY) + 1] += seconds
 
     def batch(
-        self, served: Served, batch: Sequence[Waiting], result: Result, seconds: float
+        self, served: Version, batch: Sequence[Waiting], result: Result, seconds: float
     ) -> None:
         """Count one batch; an observer of `trivet.hosts.service.serving.Models`."""
         key = (served.name, served.model.version)
