@@ -192,6 +192,66 @@ def test_columns_have_their_keys_too(sqlite_url: str) -> None:
     ]
 
 
+def test_a_key_is_the_same_text_in_every_protocol(sqlite_url: str) -> None:
+    model = EchoModel(types=("timestamp", "int8"))
+    logged = Logged(sqlite_url, model, key=("ride", "in_timestamp", "seen"))
+    row = {"in_timestamp": "2026-01-01T00:00:00", "in_int8": 1}
+    ids = ["007", "0000-01-01", "NA", "é", "1.50"]
+    rows = [row | {"ride": name, "seen": "x"} for name in ids]
+    bad = row | {"in_int8": 300, "ride": "bad", "seen": "x"}
+    names = list(bad)
+
+    def tensor(name: str, datatype: str, *values: Any) -> dict[str, Any]:
+        return {"name": name, "datatype": datatype, "shape": [len(values)], "data": values}
+
+    def forms(rows: list[dict[str, Any]]) -> list[tuple[str, bytes | str, str]]:
+        csv = "\n".join(",".join(map(str, line)) for line in [names, *(r.values() for r in rows)])
+        split = {"columns": names, "data": [list(r.values()) for r in rows]}
+        kinds = {"in_int8": "INT64"}
+        tensors = [tensor(n, kinds.get(n, "BYTES"), *(r[n] for r in rows)) for n in names]
+        sink = pa.BufferOutputStream()
+        batch = pa.RecordBatch.from_pylist(rows)
+        moment = batch.column(0).cast(pa.timestamp("ns"))
+        batch = batch.set_column(0, "in_timestamp", moment)
+        with pa.ipc.new_stream(sink, batch.schema) as stream:
+            stream.write_batch(batch)
+        arrow = sink.getvalue().to_pybytes()
+        json_ = "application/json"
+        return [
+            ("/predict/echo", json.dumps({"rows": rows}), json_),
+            ("/predict/echo/arrow", arrow, "application/vnd.apache.arrow.stream"),
+            ("/invocations", csv, "text/csv"),
+            ("/invocations", json.dumps({"dataframe_split": split}), json_),
+            ("/invocations", json.dumps({"dataframe_records": rows}), json_),
+            ("/v2/models/echo/infer", json.dumps({"inputs": tensors}), json_),
+        ]
+
+    async def steps() -> None:
+        for number, (path, body, kind) in enumerate(forms(rows)):
+            answer = await send(logged.app, path, body, content_type=kind, x_request_id=f"{number}")
+            assert answer.status == 200, answer.body
+        for path, body, kind in forms([bad]):
+            await send(logged.app, path, body, content_type=kind)
+        split = {
+            "columns": [*names, "more"],
+            "data": [[*row.values(), v, "x", 0] for v in (7, 8.5)],
+        }
+        await send(logged.app, "/invocations", {"dataframe_split": split}, x_request_id="mixed")
+
+    logged.run(steps)
+    assert logged.outcome("written") == 6 * len(ids) + 2
+    found = read(sqlite_url, "SELECT source FROM service_echo WHERE id NOT LIKE 'mixed%'")
+    keys = [
+        json.dumps({"ride": n, "in_timestamp": "2026-01-01T00:00:00Z", "seen": "x"}) for n in ids
+    ]
+    assert sorted(json.dumps(json.loads(f["source"])) for f in found) == sorted(keys * 6)
+    found = read(sqlite_url, "SELECT ride FROM service_echo WHERE id LIKE 'mixed%'")
+    assert sorted(f["ride"] for f in found) == ["7", "8.5"]
+    found = read(sqlite_url, "SELECT row_key FROM trivet_rejects")
+    told = {"ride": "bad", "in_timestamp": "2026-01-01T00:00:00Z", "seen": "x"}
+    assert [json.loads(f["row_key"]) for f in found] == [told] * 6
+
+
 def test_a_new_version_may_answer_more(results_url: str) -> None:
     class More(LinearModel):
         @property

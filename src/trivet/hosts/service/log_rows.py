@@ -68,7 +68,7 @@ def asked(start: int, waiting: Waiting) -> Asked:
     elif waiting.beside is None:
         batches = (waiting.rows.batch,)
     else:
-        batches = (waiting.beside, waiting.rows.batch)
+        batches = (waiting.rows.batch, waiting.beside)
     return start, waiting.count, waiting.name, waiting.began, values, batches
 
 
@@ -215,9 +215,14 @@ def _keys(
     if batches:
         columns: list[list[Any]] = []
         for name in served.reader.beside:
-            found = (b.column(name).to_pylist() for b in batches if name in b.schema.names)
-            columns.append(next(found, [None] * count))
+            found = [b.column(name).to_pylist() for b in batches if name in b.schema.names]
+            columns.append(list(map(_first, *found)) if found else [None] * count)
         values = [[column[row] for column in columns] for row in range(count)]
     for place, row in enumerate(values):
         if only is None or place in only:
             yield [text_of(value) for value in row]
+
+
+def _first(value: Any, sent: Any = None) -> Any:
+    """Return a key's value as it was read; as it was sent where it could not be."""
+    return sent if value is None else value
