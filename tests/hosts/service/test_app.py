@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from support.service_client import PROTOCOLS, Answered, application, ask, send
 from support.service_models import BoundedModel
 from support.service_server import wait_until
+from trivet.hosts.service import bodies
 from trivet.hosts.service.access import MAX_LINES, AccessLog
 from trivet.hosts.service.app import App
 from trivet.hosts.service.protocols import records
@@ -277,12 +278,31 @@ def test_what_a_model_raises_is_logged_under_the_requests_id(
     assert "13" in line.removeprefix("request r-13: ")
 
 
-def test_routes_are_not_remembered_without_end() -> None:
-    app = application([LinearModel()])
-    for number in range(1100):
-        ask(app, f"/predict/m{number}", ROW)
-    assert len(app._routes) == 1024
-    assert ask(app, PATH, ROW).status == 200
+def test_only_short_addresses_that_are_answered_are_remembered() -> None:
+    app = application([LinearModel()], api_keys=("first",))
+    for path in ("/predict/nobody", "/nothing", "/v2" + "/" * 300):
+        for shown in ({}, {"x_api_key": "first"}):
+            ask(app, path, ROW, **shown)
+            ask(app, path, **shown)
+    assert ask(app, PATH, ROW).status == 401
+    assert not app._routes
+    assert ask(app, PATH, ROW, x_api_key="first").status == 200
+    assert list(app._routes) == [("POST", PATH)]
+
+
+def test_addresses_are_not_remembered_without_end() -> None:
+    async def check() -> None:
+        app = application([LinearModel()])
+        for method in ("GET", "HEAD"):
+            for start in ("/v2", "/v2/health/live", "/v2/models/linear"):
+                for more in range(200):
+                    answer = await send(app, start + "/" * more, method=method)
+                    assert answer.status == 200
+        assert 0 < len(app._routes) <= 1024
+        await send(app, PATH, ROW)
+        assert ("POST", PATH) in app._routes
+
+    asyncio.run(check())
 
 
 async def converse(app: App, messages: list[dict[str, Any]], **scope: Any) -> list[Any]:
@@ -319,6 +339,83 @@ def test_a_body_in_parts(app: App) -> None:
     assert status(GONE) is None
     assert status(part(b"{"), GONE) is None
     assert status(part(b"{"), headers=[(b"x-request-timeout", b"0.01")]) == 408
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", PATH), ("HEAD", "/health/live"), ("OPTIONS", PATH), ("POST", "/ping")],
+)
+def test_no_large_body_is_read_where_there_is_no_use_for_one(method: str, path: str) -> None:
+    app = application([LinearModel()], api_keys=("first",))
+    key = {} if path != PATH or method == "OPTIONS" else {"x_api_key": "first"}
+    assert ask(app, path, b" " * 8192, method=method, **key).status in (200, 204, 405)
+    assert ask(app, path, b" " * 8193, method=method, **key).status == 413
+    length = {"content_length": "8193"}
+    assert ask(app, path, b"", method=method, **key, **length).status == 413
+
+
+class Sending:
+    """A client that sends parts of a body when it is told to."""
+
+    def __init__(self, app: App, **headers: str) -> None:
+        self._parts: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._sent: list[Any] = []
+        named = [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
+        base = {"type": "http", "method": "POST", "path": PATH, "query_string": b""}
+        self._task = asyncio.ensure_future(
+            app({**base, "headers": named}, self._parts.get, self._collect)
+        )
+
+    async def _collect(self, message: Any) -> None:
+        self._sent.append(message)
+
+    async def part(self, body: bytes, *, more: bool = True) -> None:
+        self._parts.put_nowait(part(body, more=more))
+        while not self._parts.empty():
+            await asyncio.sleep(0)
+
+    async def gone(self) -> None:
+        self._parts.put_nowait(GONE)
+        await self._task
+
+    async def answer(self) -> tuple[int, dict[bytes, bytes]]:
+        await self._task
+        return self._sent[0]["status"], dict(self._sent[0]["headers"])
+
+
+def test_bodies_under_way_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "LEAST", 0)
+    large = b" " * 50_000
+
+    async def check() -> None:
+        app = application([LinearModel()], max_body=100_000)  # 800,000 together
+        slow = [Sending(app) for _ in range(8)]
+        for sending in slow:
+            await sending.part(large)
+            await sending.part(large)
+        late = Sending(app)
+        await late.part(large)
+        status, headers = await late.answer()
+        assert (status, headers[b"retry-after"]) == (503, b"1")
+        whole = await send(app, PATH, b" " * 70_000 + b'{"x0":1}')
+        assert (whole.status, whole.json()["type"]) == (503, "urn:trivet:busy")
+        assert "bodies" in whole.json()["detail"]
+        assert (await send(app, PATH, ROW)).status == 200  # it came small and whole
+        for sending in slow[:4]:
+            await sending.gone()
+        assert (await send(app, PATH, b" " * 70_000 + b'{"x0":1}')).status == 200
+        await slow[4].part(b" ")
+        assert (await slow[4].answer())[0] == 413
+        for sending in slow[5:]:
+            await sending.part(b"", more=False)
+            assert (await sending.answer())[0] == 422
+        hasty = Sending(app, x_request_timeout="0.01")
+        await hasty.part(large)
+        assert (await hasty.answer())[0] == 408
+        for _ in range(20):  # what was held is held no more
+            assert (await send(app, PATH, b" " * 90_000 + b'{"x0":1}')).status == 200
+
+    asyncio.run(check())
 
 
 def test_other_conversations(app: App) -> None:

@@ -15,15 +15,8 @@ import pytest
 from support.service_models import HeldModel
 from trivet.errors import PredictionError
 from trivet.hosts.service import batcher as module
-from trivet.hosts.service.batcher import (
-    MAX_LOST,
-    QUICK_ROWS,
-    Answer,
-    Batcher,
-    Overloaded,
-    TooLate,
-    Waiting,
-)
+from trivet.hosts.service.answers import Answer, Waiting
+from trivet.hosts.service.batcher import MAX_LOST, QUICK_ROWS, Batcher, Overloaded, TooLate
 from trivet.records import RecordReader
 from trivet.scoring import MAX_MODEL_ERRORS
 from trivet.testing import FailingModel, LinearModel

@@ -21,8 +21,9 @@ from trivet.contract import Model
 from trivet.databases import connect
 from trivet.errors import QueryError, ResultsError, TransientError
 from trivet.hosts.service import log as module
+from trivet.hosts.service.answers import Waiting
 from trivet.hosts.service.app import App
-from trivet.hosts.service.batcher import TooLate, Waiting
+from trivet.hosts.service.batcher import TooLate
 from trivet.hosts.service.log import LogSettings, PredictionWriter
 from trivet.hosts.service.metrics import Metrics
 from trivet.hosts.service.serving import Models

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from support.service_client import application
 from support.service_models import BoundedModel, EchoModel, HeldModel
 from trivet.contract import Model
+from trivet.hosts.service import bodies
 from trivet.hosts.service.app import App
 from trivet.hosts.service.exchange import Context
 from trivet.hosts.service.faults import HTTP
@@ -39,6 +40,12 @@ class Caller:
     async def raw(self, method: str, body: bytes, **more: Any) -> bytes:
         call: Any = self._channel.unary_unary(f"/{SERVICE}/{method}")
         reply: bytes = await call(body, **more)
+        return reply
+
+    async def streamed(self, method: str, parts: AsyncIterator[bytes]) -> bytes:
+        """Send a body that has no end."""
+        call: Any = self._channel.stream_unary(f"/{SERVICE}/{method}")
+        reply: bytes = await call(parts)
         return reply
 
     async def __call__(self, method: str, parts: dict[str, Any] | None = None, **more: Any) -> Any:
@@ -296,6 +303,13 @@ def test_a_long_status_is_cut() -> None:
         code, told = await call.refused("ModelInfer", linear(*bad))
         assert code is Code.INVALID_ARGUMENT
         assert len(told) <= oip_grpc.MAX_MESSAGE
+        for letter, length in (("漢", 9), ("é", 6), ("😀", 12), ("%", 3)):
+            bad = [tensor("in_date", "bytes_contents", [letter.encode() * 60] * 500, "BYTES")]
+            asked = {"model_name": "open", "inputs": bad}
+            code, told = await call.refused("ModelInfer", asked)
+            assert code is Code.INVALID_ARGUMENT
+            assert letter in told
+            assert len(told) > oip_grpc.MAX_MESSAGE // length // 2
 
     run(check)
 
@@ -342,6 +356,100 @@ def test_keys() -> None:
             assert (await call("ModelInfer", linear(*GOOD), metadata=right)).outputs
 
     run(check, app)
+
+
+def test_nothing_is_read_of_a_call_without_a_key_or_a_use_for_a_body() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(1000)
+            await asyncio.sleep(0)
+
+    async def check(call: Caller) -> None:
+        for method in ("ModelInfer", "ServerMetadata"):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.streamed(method, endless())
+            assert caught.value.code() is Code.UNAUTHENTICATED
+            assert "x-api-key" in (caught.value.details() or "")
+        assert await call.streamed("ServerLive", endless()) == b"\x08\x01"
+
+    seen: Seen = []
+    run(check, standard(api_keys=("first",)), lambda *told: seen.append(told))
+    assert [code for _, _, code, _ in seen] == [Code.UNAUTHENTICATED] * 2 + [Code.OK]
+
+
+def test_calls_under_way_are_bounded() -> None:
+    held = HeldModel(go=threading.Event())
+    app = application([held], max_connections=2)
+    app._models.find("held").batcher.quick = False
+    stuck = {"model_name": "held", "inputs": [tensor("x0", "fp64_contents", [-1.0])]}
+
+    async def check(call: Caller) -> None:
+        waiting = [asyncio.create_task(call("ModelInfer", stuck)) for _ in range(3)]
+        done, others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        (one,) = done
+        error = one.exception()
+        assert isinstance(error, grpc.aio.AioRpcError)
+        assert error.code() is Code.RESOURCE_EXHAUSTED
+        held.go.set()
+        assert all(reply.outputs for reply in await asyncio.gather(*others))
+        assert (await call("ModelInfer", stuck)).outputs
+
+    run(check, app)
+
+
+def test_bodies_under_way_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "LEAST", 0)
+    held = HeldModel(go=threading.Event())
+    app = application([held], max_body=100_000)  # 800,000 together
+    app._models.find("held").batcher.quick = False
+    stuck = {"model_name": "held", "inputs": [tensor("x0", "fp64_contents", [-1.0])]}
+    large = {**stuck, "model_version": "1", "id": "x" * 90_000}
+
+    async def check(call: Caller) -> None:
+        waiting = [asyncio.create_task(call("ModelInfer", large)) for _ in range(9)]
+        done, others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        (one,) = done
+        error = one.exception()
+        assert isinstance(error, grpc.aio.AioRpcError)
+        assert error.code() is Code.UNAVAILABLE
+        assert "bodies" in (error.details() or "")
+        held.go.set()
+        assert all(reply.outputs for reply in await asyncio.gather(*others))
+        assert (await call("ModelInfer", large)).outputs
+
+    run(check, app)
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "datatype"),
+    [
+        ("shape", 1, "FP64"),
+        ("fp64_contents", 1.0, "FP64"),
+        ("fp32_contents", 1.0, "FP32"),
+        ("int64_contents", 2**40, "INT64"),
+        ("bytes_contents", b"", "BYTES"),
+    ],
+)
+def test_a_message_of_many_values_is_refused_unparsed(
+    member: str, value: Any, datatype: str
+) -> None:
+    def many(count: int) -> dict[str, Any]:
+        made = tensor("x0", member, [value] * count, datatype)
+        if member == "shape":
+            made |= {"shape": [value] * count, "contents": {}}
+        return linear(made, id="x" * 70_000)
+
+    async def check(call: Caller) -> None:
+        code, told = await call.refused("ModelInfer", many(40_000))
+        assert (code, told) == (
+            Code.INVALID_ARGUMENT,
+            "the message has too many tensors or values",
+        )
+        code, told = await call.refused("ModelInfer", many(9_000))
+        assert code is Code.INVALID_ARGUMENT
+        assert "tensor 'x0' " in told
+
+    run(check)
 
 
 def test_a_full_queue_and_the_callers_deadline() -> None:

@@ -16,8 +16,9 @@ from typing import Any
 
 from trivet.hosts.service import openapi
 from trivet.hosts.service.access import AccessLog
-from trivet.hosts.service.batcher import Waiting
-from trivet.hosts.service.callers import admit
+from trivet.hosts.service.answers import Waiting
+from trivet.hosts.service.bodies import SMALL, Bodies, Gone, Receive
+from trivet.hosts.service.callers import admit, id_of
 from trivet.hosts.service.exchange import (
     Context,
     Handler,
@@ -39,7 +40,6 @@ from trivet.hosts.service.straight import Straight
 
 Loop = asyncio.AbstractEventLoop
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _OPEN = frozenset({LIVE, READY, "/v2/health/live", "/v2/health/ready", "/ping"})
 """Paths that need no key."""
@@ -59,12 +59,12 @@ _WANTED = frozenset(
     }
 )
 _METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ROUTES = 1024
 """So many addresses are remembered; more than that are not the clients' own."""
 
-
-class Gone(Exception):
-    """The client went away before its request was complete."""
+_PATH = 256
+"""So long an address may be that is remembered."""
 
 
 class App:
@@ -102,6 +102,7 @@ class App:
         self._protocols: tuple[Protocol, ...] = (*protocols, self._own)
         self._speaks = {id(p): p.__name__.rpartition(".")[2] for p in self._protocols}
         self._routes: dict[tuple[str, str], tuple[Handler, Protocol]] = {}
+        self._bodies = Bodies(settings.max_body)
         self._timeout = settings.timeout.total_seconds()
         self._keys = [key.encode() for key in settings.api_keys]
         self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
@@ -127,21 +128,31 @@ class App:
         name = self._name(found.get(b"x-request-id"))
         context = Context(self._settings, self._models, name, began, self._log, ready=self.ready)
         speaking: Protocol = self._own
+        held = 0
         try:
-            handler, speaking = self._routes.get((method, path)) or self._route(method, path)
+            known = self._routes.get((method, path))
+            handler, speaking = known or self._route(method, path)
             if self._keys and path not in _OPEN and method != "OPTIONS":
                 admit(found, self._keys)
             deadline = began + self._seconds(found.get(b"x-request-timeout"))
             _check_coding(found)
-            body = await self._body(found.get(b"content-length"), receive, deadline)
+            limit = self._bodies.limit
+            if method in _BODILESS or path in _OPEN:
+                limit = min(limit, SMALL)
+            length = found.get(b"content-length")
+            body, held = await self._bodies.read(limit, length, receive, deadline)
             query = scope["query_string"]
             request = Request(method, path, query, headers, body, name, deadline)
             reply = await handler(context, request)
+            if known is None:
+                self._remember(method, path, handler, speaking)
         except Gone:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the request gets an answer
             reply = speaking.fault(*explain(error, name))
             self._advise(reply, path)
+        finally:
+            self._bodies.held -= held
         headers = self._headed(reply, name)
         if self._origins:
             headers += self._cors(found.get(b"origin"))
@@ -251,10 +262,16 @@ class App:
             except Refused as error:
                 return _refusing(error), protocol
             if handler is not None:
-                if len(self._routes) < _ROUTES:
-                    self._routes[method, path] = handler, protocol
                 return handler, protocol
         return _refusing(Refused("not_found", f"nothing is served at {path[:100]}")), self._own
+
+    def _remember(self, method: str, path: str, handler: Handler, protocol: Protocol) -> None:
+        """Find the handler of an address at once from now on: one of those that are answered."""
+        if len(path) > _PATH:
+            return
+        if len(self._routes) >= _ROUTES:
+            self._routes.clear()
+        self._routes[method, path] = handler, protocol
 
     async def _options(self, context: Context, request: Request) -> Reply:
         methods = self.allowed(request.path)
@@ -275,10 +292,9 @@ class App:
 
     def _name(self, given: bytes | None) -> str:
         """Return the caller's id of a request if it is a plain one, or else one of ours."""
-        if given is not None and len(given) <= 128 and given.isascii():
-            name = given.decode("ascii")
-            if name.isprintable() and name:
-                return name
+        name = None if given is None else id_of(given)
+        if name is not None:
+            return name
         return f"{self._start}-{next(self._count):x}"
 
     def _seconds(self, patience: bytes | None) -> float:
@@ -291,43 +307,6 @@ class App:
         if not 0 <= seconds < math.inf:
             raise Refused("bad_request", "X-Request-Timeout must be a number of seconds")
         return min(seconds, self._timeout)
-
-    async def _body(self, length: bytes | None, receive: Receive, deadline: float) -> bytes:
-        limit = self._settings.max_body
-        if length is not None and (len(length) > 18 or int(length) > limit):
-            raise self._too_large()
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Gone
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            if len(body) > limit:
-                raise self._too_large()
-            return body
-        try:
-            async with asyncio.timeout(max(deadline - time.monotonic(), 0.0)):
-                return await self._rest(body, receive)
-        except TimeoutError:
-            raise Refused("slow", "the body was not complete before the deadline") from None
-
-    async def _rest(self, body: bytes, receive: Receive) -> bytes:
-        parts, size = [body], len(body)
-        more = True
-        while more:
-            if size > self._settings.max_body:
-                raise self._too_large()
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Gone
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            more = message.get("more_body", False)
-        if size > self._settings.max_body:
-            raise self._too_large()
-        return b"".join(parts)
-
-    def _too_large(self) -> Refused:
-        return Refused("too_large", f"a body of at most {self._settings.max_body} bytes is read")
 
     def _advise(self, reply: Reply, path: str) -> None:
         """Add the header that says what to do about a fault."""

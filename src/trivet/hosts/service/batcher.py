@@ -25,7 +25,6 @@ from trivet.contract import Model
 from trivet.errors import TrivetError
 from trivet.hosts.service.answers import (
     Answer,
-    Awaited,
     Predictions,
     Result,
     Waiting,
@@ -396,15 +395,3 @@ class _Call:
     alarm: asyncio.TimerHandle | None = None
     ended: bool = False
     left: bool = False
-
-
-__all__ = [
-    "Answer",
-    "Awaited",
-    "Batcher",
-    "Overloaded",
-    "Predictions",
-    "Result",
-    "TooLate",
-    "Waiting",
-]

@@ -1,4 +1,4 @@
-"""Who may call: those who have one of the service's keys."""
+"""Who calls: those who have one of the service's keys, under an id of their own if they want."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ def admit(found: Mapping[bytes, bytes], keys: Sequence[bytes]) -> None:
         raise Refused(
             "unauthorized", "send one of the service's keys as X-API-Key or as a Bearer token"
         )
+
+
+def id_of(given: bytes | None) -> str | None:
+    """Return the caller's id of a request if it is a plain one."""
+    if given is not None and 0 < len(given) <= 128 and given.isascii():
+        name = given.decode("ascii")
+        if name.isprintable():
+            return name
+    return None

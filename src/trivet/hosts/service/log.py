@@ -23,7 +23,8 @@ from pathlib import Path
 
 from trivet.databases import Connection
 from trivet.errors import TransientError
-from trivet.hosts.service.batcher import Result, TooLate, Waiting
+from trivet.hosts.service.answers import Result, Waiting
+from trivet.hosts.service.batcher import TooLate
 from trivet.hosts.service.log_rows import (
     Entry,
     asked,

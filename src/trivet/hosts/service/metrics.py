@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trivet.counts import Counts, Help
-from trivet.hosts.service.batcher import Result, Waiting
+from trivet.hosts.service.answers import Result, Waiting
 from trivet.hosts.service.serving import Models, Served, Version
 
 LATENCY = (

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from trivet import parity, scoring
 from trivet.contract import Model
 from trivet.errors import PredictionError
-from trivet.hosts.service.batcher import QUICK_SECONDS, Batcher, Result, Waiting
+from trivet.hosts.service.answers import Result, Waiting
+from trivet.hosts.service.batcher import QUICK_SECONDS, Batcher
 from trivet.hosts.service.faults import Refused
 from trivet.hosts.service.lane import Thread
 from trivet.records import RecordReader

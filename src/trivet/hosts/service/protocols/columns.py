@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from trivet.errors import SchemaError
-from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.answers import Answer
 from trivet.hosts.service.faults import BadRows, Problem, Problems, Refused
 from trivet.records import UNREADABLE, Record, RecordReader, hint, moments, text_of, why_unread
 from trivet.schema import TYPES, Field, Schema, type_name

@@ -5,7 +5,6 @@ Contents come and go as typed values or raw bytes: an answer is raw if its reque
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +13,9 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.answers import Answer
+from trivet.hosts.service.bodies import Bodies
+from trivet.hosts.service.callers import admit, id_of
 from trivet.hosts.service.exchange import (
     LARGE_BYTES,
     LARGE_ROWS,
@@ -26,7 +27,7 @@ from trivet.hosts.service.exchange import (
 from trivet.hosts.service.faults import Refused
 from trivet.hosts.service.protocols.columns import tell
 from trivet.hosts.service.protocols.oip import EXTENSIONS, PLATFORM, metadata, version
-from trivet.hosts.service.protocols.oip_messages import MESSAGES, SERVICE
+from trivet.hosts.service.protocols.oip_messages import MESSAGES, SERVICE, check_members
 from trivet.hosts.service.protocols.outputs import check_requested, outputs_of
 from trivet.hosts.service.protocols.tensors import (
     BYTES,
@@ -75,7 +76,13 @@ MAX_MEMBERS = 10_000
 """So many members a larger message may have, beside those that its rows need."""
 
 MAX_MESSAGE = 4000
-"""So many characters of a status go into a trailer; gRPC takes 8 KB of all of them."""
+"""So many bytes of a status, as it is written, go into a trailer; gRPC takes 8 KB of all."""
+
+MAX_CALLS = 1000
+"""Calls that may be under way, whatever the size of what they send."""
+
+_SIDES = 8
+"""Sides of a tensor's shape that are looked at: two are more than enough."""
 
 Answering = Callable[[Context, Any, float], Awaitable[Any]]
 Watch = Callable[[str, Context, grpc.StatusCode, float], None]
@@ -90,28 +97,30 @@ def server(make: Callable[[str, float], Context], watch: Watch | None = None) ->
         watch: Told of each call.
     """
     settings = make("", 0.0).settings
-    keys = [key.encode() for key in settings.api_keys]
+    bodies = Bodies(settings.max_body)
     start = secrets.token_hex(8)
     timeout = settings.timeout.total_seconds()
     count = 0
 
-    def behaviour(method: str, answering: Answering) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def behaviour(method: str, answering: Answering, *, reads: bool = True) -> Any:
         kind = MESSAGES[f"{method}Request"]
 
         async def call(body: bytes, rpc: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             nonlocal count
             count += 1
             began = time.monotonic()
-            given = dict(rpc.invocation_metadata() or ())
-            name = _name(given.get("x-request-id")) or f"{start}-g{count:x}"
+            given = _found(rpc.invocation_metadata())
+            name = id_of(given.get(b"x-request-id")) or f"{start}-g{count:x}"
             context = make(name, began)
             status = grpc.StatusCode.CANCELLED
+            held = 0
             try:
-                if keys and method not in _OPEN:
-                    _admit(given, keys)
                 left = rpc.time_remaining()
                 deadline = began + (timeout if left is None else min(left, timeout))
                 large = len(body) > LARGE_BYTES
+                if large:
+                    bodies.hold(len(body))
+                    held = len(body)
                 request = await aside(large, _parsed, kind, body, _most(context) if large else None)
                 reply = await answering(context, request, deadline)
                 reply = reply.SerializeToString()
@@ -123,90 +132,80 @@ def server(make: Callable[[str, float], Context], watch: Watch | None = None) ->
                 if fault == "busy":
                     trailers.append(("grpc-retry-pushback-ms", "1000"))
             finally:
+                bodies.held -= held
                 if watch is not None:
                     watch(method, context, status, time.monotonic() - began)
             if status is not grpc.StatusCode.OK:
-                await rpc.abort(status, told[:MAX_MESSAGE], tuple(trailers))
+                await rpc.abort(status, _cut(told), tuple(trailers))
             rpc.set_trailing_metadata((("x-request-id", name),))
             return reply  # type: ignore[no-any-return]
 
-        return grpc.unary_unary_rpc_method_handler(call)
+        async def unread(_: Any, rpc: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+            return await call(b"", rpc)
+
+        if reads:
+            return grpc.unary_unary_rpc_method_handler(call)
+        return grpc.stream_unary_rpc_method_handler(unread)
 
     made = grpc.aio.server(
+        maximum_concurrent_rpcs=min(MAX_CALLS, settings.max_connections),
         options=[
             ("grpc.max_receive_message_length", settings.max_body),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 1),
-        ]
+        ],
     )
-    handlers = {method: behaviour(method, answering) for method, answering in _METHODS.items()}
-    made.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
+    made.add_generic_rpc_handlers([_Calls([k.encode() for k in settings.api_keys], behaviour)])
     return made
 
 
-def _name(given: object) -> str | None:
-    """Return the caller's id of a request if it is a plain one."""
-    if isinstance(given, str) and 0 < len(given) <= 128 and given.isprintable():
-        return given
-    return None
+class _Calls(grpc.GenericRpcHandler):
+    """Finds what answers a call; a body is read only of one that has a key and a use for it."""
+
+    def __init__(self, keys: Sequence[bytes], behaviour: Callable[..., Any]) -> None:
+        self._keys = keys
+        self._behaviour = behaviour
+        self._handlers = {
+            f"/{SERVICE}/{method}": behaviour(method, answering, reads=method not in _OPEN)
+            for method, answering in _METHODS.items()
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        path = handler_call_details.method
+        handler = self._handlers.get(path)
+        method = path.rpartition("/")[2]
+        if handler is None or not self._keys or method in _OPEN:
+            return handler
+        try:
+            admit(_found(handler_call_details.invocation_metadata), self._keys)
+        except Refused:
+            return self._behaviour(method, _keyless, reads=False)
+        return handler
 
 
-def _admit(given: dict[str, Any], keys: Sequence[bytes]) -> None:
-    """Let a caller in who has one of the keys; every key is compared, in constant time."""
-    shown = str(given.get("x-api-key", ""))
-    scheme, _, credentials = str(given.get("authorization", "")).partition(" ")
-    if not shown and scheme.lower() == "bearer":
-        shown = credentials.strip()
-    if not sum(hmac.compare_digest(shown.encode(), known) for known in keys):
-        raise Refused(
-            "unauthorized", "send one of the service's keys as x-api-key or as a Bearer token"
-        )
+def _found(metadata: Any) -> dict[bytes, bytes]:
+    """Return a call's metadata as a request's headers."""
+    return {
+        key.encode(): value.encode() if isinstance(value, str) else value
+        for key, value in metadata or ()
+    }
 
 
-def check_members(body: bytes, most: int) -> None:
-    """Refuse a message of far more members than a request has use for, before it is parsed.
-
-    A tensor or a text of two bytes takes many times as much once it is an object. What is no
-    message is left to the parser to refuse.
-
-    Raises:
-        Refused: There are too many.
-    """
-    pending = [(0, len(body), 0)]
-    try:
-        while pending:
-            at, end, depth = pending.pop()
-            while at < end:
-                most -= 1
-                if most < 0:
-                    raise Refused("too_large", "the message has too many tensors or values")
-                tag, at = _varint(body, at)
-                kind = tag & 7
-                if kind == 2:
-                    size, at = _varint(body, at)
-                    if tag >> 3 == 5 and depth < 2:  # a request's tensors, a tensor's contents
-                        pending.append((at, min(at + size, end), depth + 1))
-                    at += size
-                elif kind == 0:
-                    _, at = _varint(body, at)
-                elif kind in (1, 5):
-                    at += 8 if kind == 1 else 4
-                else:
-                    return
-    except IndexError:
-        return
+async def _keyless(context: Context, request: Any, deadline: float) -> Any:
+    raise Refused(
+        "unauthorized", "send one of the service's keys as x-api-key or as a Bearer token"
+    )
 
 
-def _varint(body: bytes, at: int) -> tuple[int, int]:
-    """Return the number that begins at a place, and the place behind it."""
-    value = shift = 0
-    while body[at] > 127:
-        value |= (body[at] & 127) << shift
-        shift += 7
-        at += 1
-        if shift > 63:
-            raise IndexError(at)
-    return value | body[at] << shift, at + 1
+def _cut(text: str) -> str:
+    """Return as much of a text as a status may have, where most characters take 3 bytes a byte."""
+    left = MAX_MESSAGE
+    for place, char in enumerate(text):
+        plain = " " <= char <= "~" and char != "%"
+        left -= 1 if plain else 3 * len(char.encode(errors="surrogatepass"))
+        if left < 0:
+            return text[:place]
+    return text
 
 
 def _most(context: Context) -> int:
@@ -255,7 +254,8 @@ async def _model_infer(context: Context, request: Any, deadline: float) -> Any:
     raw = bool(request.raw_input_contents)
     requested = [output.name for output in request.outputs]
     check_requested(requested, model.outputs)
-    large = request.ByteSize() > LARGE_BYTES
+    sides = [tensor.shape[0] for tensor in request.inputs[:1] if tensor.shape]  # of all, if right
+    large = max(sides, default=0) > LARGE_ROWS or request.ByteSize() > LARGE_BYTES
     rows = await aside(large, _rows, context, request, served)
     count = rows.decoded.batch.num_rows
     answer = all_good(
@@ -296,7 +296,8 @@ def _tensors(request: Any, most: int) -> list[Tensor]:
             data = memoryview(raw[place])
         else:
             data = _typed(given, most)
-        tensors.append(Tensor(given.name, given.datatype, tuple(given.shape), data))
+        shape = tuple(given.shape[: _SIDES + 1])  # to be refused, and told, a longer one is too
+        tensors.append(Tensor(given.name, given.datatype, shape, data))
     return tensors
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from trivet.hosts.service.faults import Refused
 
 PACKAGE = "inference"
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
@@ -141,3 +144,64 @@ def _build() -> dict[str, Any]:
 
 MESSAGES = _build()
 """Message classes by their name within the package."""
+
+_WIDTHS = {6: 4, 7: 8}
+"""Bytes of a value of `fp32_contents` and `fp64_contents`; the others end below 128."""
+
+
+def check_members(body: bytes, most: int) -> None:
+    """Refuse a message of far more members than a request has use for, before it is parsed.
+
+    A tensor or a text of two bytes takes many times as much once it is an object. What is no
+    message is left to the parser to refuse.
+
+    Raises:
+        Refused: There are too many.
+    """
+    pending = [(0, len(body), 0)]
+    try:
+        while pending:
+            at, end, depth = pending.pop()
+            while at < end:
+                most -= 1
+                tag, at = _varint(body, at)
+                kind = tag & 7
+                if kind == 2:
+                    size, at = _varint(body, at)
+                    field, last = tag >> 3, min(at + size, end)
+                    if field == 5 and depth < 2:  # a request's tensors, a tensor's contents
+                        pending.append((at, last, depth + 1))
+                    elif (depth, field) == (1, 3) or (depth == 2 and field < 8):  # side by side
+                        most -= _values(body, at, last, _WIDTHS.get(field if depth == 2 else 0))
+                    at += size
+                elif kind == 0:
+                    _, at = _varint(body, at)
+                elif kind in (1, 5):
+                    at += 8 if kind == 1 else 4
+                else:
+                    return
+                if most < 0:
+                    raise Refused("too_large", "the message has too many tensors or values")
+    except IndexError:
+        return
+
+
+def _values(body: bytes, at: int, end: int, width: int | None) -> int:
+    """Count the values of a repeated field of numbers."""
+    if at >= end:
+        return 0
+    if width is not None:
+        return (end - at) // width
+    return int(np.count_nonzero(np.frombuffer(body, np.uint8, end - at, at) < 128))
+
+
+def _varint(body: bytes, at: int) -> tuple[int, int]:
+    """Return the number that begins at a place, and the place behind it."""
+    value = shift = 0
+    while body[at] > 127:
+        value |= (body[at] & 127) << shift
+        shift += 7
+        at += 1
+        if shift > 63:
+            raise IndexError(at)
+    return value | body[at] << shift, at + 1
