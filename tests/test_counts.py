@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import resource
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.service_server import counted
 from trivet import counts as module
 from trivet.counts import LARGEST, Board, Counts, CountsFolder, Help, retire, summed
+from trivet.errors import TrivetError
 
 HELP: Help = {
     "rejects": ("counter", "Rejects."),
@@ -104,3 +108,61 @@ def test_the_folder_of_the_counts_is_on_no_disk_where_there_is_memory(
     monkeypatch.setattr(module, "IN_MEMORY", tmp_path / "none")
     with CountsFolder() as folder:
         assert folder.parent == Path(tempfile.gettempdir())
+    monkeypatch.setattr(module, "IN_MEMORY", tmp_path)
+    monkeypatch.setattr(module, "ROOM", 2**62)
+    with CountsFolder() as folder:
+        assert folder.parent == Path(tempfile.gettempdir())
+
+
+def test_a_process_that_is_retired_meanwhile_goes_on_counting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, by in ((1, 100), (2, 5)):
+        Counts(HELP, tmp_path, number).count("restarts", by)
+    for step in ("_dead", "_of"):  # what a sum reads first, and then
+        real = getattr(module, step)
+
+        def between(*given: Any, step: str = step, real: Any = real) -> Any:
+            found = real(*given)
+            monkeypatch.setattr(module, step, real)
+            retire(tmp_path, 1 if step == "_dead" else 2, HELP)
+            return found
+
+        monkeypatch.setattr(module, step, between)
+        assert list(summed(tmp_path, HELP).values()) == [[105.0]]
+    assert list(summed(tmp_path, HELP).values()) == [[105.0]]
+
+
+@pytest.fixture
+def limit() -> Iterator[Callable[[int], None]]:
+    """Have files of this process grow to some size only, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_no_room_for_what_a_process_counts(tmp_path: Path, limit: Callable[[int], None]) -> None:
+    limit(8 * module.SLOTS - 1)
+    with pytest.raises(TrivetError, match="no room for 512 KiB, in which a process counts; free"):
+        Counts(HELP, tmp_path, 1)
+
+
+def test_what_is_counted_has_its_room_from_the_start() -> None:
+    with CountsFolder() as folder:
+        Board(folder, 1)
+        there = (folder / "1.numbers").stat()
+    assert there.st_blocks * 512 >= there.st_size == 8 * module.SLOTS
+
+
+def test_a_series_whose_name_has_no_room_is_not_counted(
+    tmp_path: Path, limit: Callable[[int], None]
+) -> None:
+    metrics = Counts(HELP, tmp_path, 1)
+    metrics.count("restarts", 1)
+    names = tmp_path / "1.names"
+    limit(names.stat().st_size + 10)
+    metrics.count("rejects", 1, model="m", code="type")
+    limit(resource.RLIM_INFINITY)
+    metrics.count("rejects", 2, model="n", code="type")
+    metrics.count("rejects", 2, model="m", code="type")
+    assert list(summed(tmp_path, HELP).values()) == [[1.0], [2.0]]

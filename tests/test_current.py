@@ -11,7 +11,7 @@ from support.toy import Toy
 from trivet.artifacts import load as load_model
 from trivet.artifacts import save
 from trivet.current import InUse, Source
-from trivet.errors import SettingsError
+from trivet.errors import ModelNotFound, SettingsError
 
 
 def test_the_uri_with_the_version() -> None:
@@ -20,6 +20,28 @@ def test_the_uri_with_the_version() -> None:
     assert Source("m", "models:/m@live", "3").asked == "models:/m/3"
     with pytest.raises(SettingsError, match=r"m@3 names a version, and so"):
         _ = Source("m", "models/m@2", "3").asked
+
+
+def test_what_leads_to_nothing_is_named(tmp_path: Path) -> None:
+    save(Toy(), tmp_path / "models", name="toy", version="1")
+    lost = Source("lost", "models/lost", where="[models.lost] uri")
+    with pytest.raises(ModelNotFound, match=r"^\[models.lost\] uri: no model at"):
+        lost.place(tmp_path)
+    with pytest.raises(ModelNotFound, match=r"^\[models.lost\] uri: no model at"):
+        lost.load(tmp_path)
+    pinned = Source("toy", "models/toy", "9", where="[service] models: 'toy@9'")
+    with pytest.raises(ModelNotFound, match=r"^\[service\] models: 'toy@9': .* has no version '9'"):
+        pinned.load(tmp_path)
+
+
+def test_a_column_beside_the_outputs_has_a_name_of_its_own(tmp_path: Path) -> None:
+    save(Toy(), tmp_path / "models", name="toy", version="1")
+    taken = Toy().outputs.names[0]
+    beside = (("[service] key", "ride"), ("[service] key", taken.upper()))
+    source = Source("toy", "models/toy", trust=True, beside=beside)
+    with pytest.raises(SettingsError, match=rf"^\[service\] key: '{taken.upper()}' is an output"):
+        source.load(tmp_path)
+    assert Source("toy", "models/toy", trust=True, beside=beside[:1]).load(tmp_path)
 
 
 def test_a_model_of_a_registry_is_loaded_again_when_its_alias_moves(

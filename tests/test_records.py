@@ -7,9 +7,10 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trivet.records import Record, RecordReader
@@ -34,6 +35,7 @@ def one(value: str, kind: str) -> tuple[Any, list[tuple[str, str]]]:
 
 
 UTC = dt.UTC
+LAST = dt.datetime.max.replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,13 @@ UTC = dt.UTC
         ('"a\\u0000é"', "string", "a\0é"),
         ('"2020-01-01T01:00:00+01:00"', "timestamp", dt.datetime(2020, 1, 1, tzinfo=UTC)),
         ('"2020-01-01T00:00:00"', "timestamp", dt.datetime(2020, 1, 1, tzinfo=UTC)),
+        (
+            '"2020-01-01T00:00:00.1234569"',
+            "timestamp",
+            dt.datetime(2020, 1, 1, 0, 0, 0, 123456, UTC),
+        ),
+        ('"1969-12-31T23:59:59\\u002e99999999Z"', "timestamp", LAST.replace(year=1969)),
+        ('"9999-12-31T23:59:59.9999999Z"', "timestamp", LAST),
         ('"2020-01-01"', "date", dt.date(2020, 1, 1)),
         ("null", "string", None),
     ],
@@ -71,6 +80,7 @@ def test_what_is_read(value: str, kind: str, found: object) -> None:
         ("1e999", "float64", "not_finite"),
         ("-Infinity", "float32", "not_finite"),
         ("1e39", "float32", "type"),
+        ('"2020-01-01T00:00:00.1234567?"', "timestamp", "type"),
         ("-3.4028235677973366e38", "float32", "type"),
         ("9" * 400, "float64", "type"),
         ("[1]", "float64", "type"),
@@ -161,6 +171,13 @@ def test_what_is_carried_along() -> None:
     assert read('{"a": 1, "ride": [1]}', schema, beside).beside == ([1], 1, None)
     assert read('{"a": 1.0, "ride": "x"}', schema, beside).beside == ("x", 1.0, None)
     assert RecordReader(schema, beside).beside == beside
+
+
+def test_a_key_that_is_an_input_is_told_as_it_was_read_beside_a_bad_value_too() -> None:
+    schema = Schema([Field(name="at", type="timestamp"), Field(name="n", type="int8")])
+    key, moment = ("n", "at"), dt.datetime(2020, 1, 1, tzinfo=UTC)
+    assert read('{"at": "2020-01-01T00:00:00", "n": 1.0}', schema, key).beside == (1, moment)
+    assert read('{"at": "2020-01-01T00:00:00", "n": "x"}', schema, key).beside == ("x", moment)
 
 
 def test_python_objects_are_read_too() -> None:
@@ -286,6 +303,22 @@ def same(a: Decoded, b: Decoded) -> None:
             # Whoever finds that a float is not finite, it is named and nobody sees it.
             lost = (x is None and isinstance(y, float)) and not math.isfinite(y)
             assert x == y or both_nan or lost
+
+
+@settings(max_examples=150, deadline=None)
+@given(since=st.integers(-(2**63), 2**63 - 1), zoned=st.booleans())
+@example(since=-1, zoned=True)
+def test_a_time_is_cut_to_microseconds_in_json_and_in_arrow(since: int, zoned: bool) -> None:
+    schema = Schema([Field(name="at", type="timestamp")])
+    column = pa.array([since], pa.timestamp("ns"))
+    text = column.cast(pa.string())[0].as_py() + ("Z" if zoned else "")
+    cut = conform(pa.record_batch({"at": column}), schema).batch
+    reader = RecordReader(schema)
+    assert reader.columns([reader.read(json.dumps({"at": text}).encode())]).batch == cut
+    row = msgspec.json.decode(json.dumps({"at": text}), type=reader.shape)
+    together = reader.together([row, row])
+    assert together is not None
+    assert together[0][:1] == cut
 
 
 @settings(max_examples=150, deadline=None)

@@ -266,7 +266,7 @@ def converted(value: Any, source: pa.DataType, target: str) -> tuple[Any, str | 
         return (None, TYPE) if math.isinf(number) and not math.isinf(value) else (number, None)
     if target == "timestamp" and isinstance(value, int):
         if source.unit == "ns":
-            return int(Decimal(value) / 1000), None
+            return value // 1000, None
         ticks = value * TICKS[source.unit]
         return (ticks, None) if FIRST <= ticks <= LAST else (None, TYPE)
     if target == "timestamp":

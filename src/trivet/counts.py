@@ -15,11 +15,13 @@ import shutil
 import tempfile
 import threading
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from trivet.errors import TrivetError
 
 SLOTS = 65_536
 """Numbers of one process; a series beyond them is not counted."""
@@ -31,6 +33,9 @@ What is mapped from a disk's file is written back now and then, and the next add
 for the file system: as long as a busy disk takes, and with it everybody in the event loop.
 """
 
+ROOM = 16 * 8 * SLOTS
+"""Bytes that must be free in it, or a disk is taken: enough for some processes."""
+
 LARGEST = 64
 """Bounds of a histogram at most."""
 
@@ -41,7 +46,7 @@ largest counts, not the sum) and what it tells."""
 Labels = tuple[tuple[str, str], ...]
 Bounds = tuple[float, ...]
 Totals = dict[tuple[str, Labels, Bounds], list[float]]
-Found = Iterator[tuple[str, Labels, Bounds, list[float]]]
+Found = Iterable[tuple[str, Labels, Bounds, list[float]]]
 
 _FILE = re.compile(r"(\d+)\.numbers")
 
@@ -66,6 +71,9 @@ class Board:
     Args:
         folder: Where the files are; without one, nobody else reads them.
         number: The process's number, which no other process of the service ever had.
+
+    Raises:
+        TrivetError: There is no room for them.
     """
 
     def __init__(self, folder: Path | None = None, number: int = 0) -> None:
@@ -77,28 +85,46 @@ class Board:
             memory: Any = bytearray(8 * SLOTS)
         else:
             self._names = folder / f"{number}.names"
-            self._names.touch()
-            with (folder / f"{number}.numbers").open("w+b") as file:
-                file.truncate(8 * SLOTS)
+            path = folder / f"{number}.numbers"
+            try:
+                self._names.touch()
+                # Not a hole: an addition to one would kill the process once there is no room.
+                path.write_bytes(bytes(8 * SLOTS))
+            except OSError as error:
+                raise TrivetError(
+                    f"{folder}: {error.strerror}: no room for {8 * SLOTS // 1024} KiB, in which a "
+                    "process counts; free some"
+                ) from error
+            with path.open("r+b") as file:
                 memory = mmap.mmap(file.fileno(), 8 * SLOTS)
         self.numbers: Any = memoryview(memory).cast("d")  # of floats
 
     def place(self, name: str, labels: Mapping[str, str], bounds: Sequence[float] = ()) -> int:
         """Reserve the numbers of a series: one, or buckets and sum; return the first one's place.
 
-        With no room left, they are numbers that nobody reads.
+        With no room left, for numbers or for their name, they are numbers that nobody reads.
         """
         with self._lock:
             series = _Series(self._next, name, tuple(sorted(labels.items())), tuple(bounds))
-            if self._next + series.width > SLOTS - LARGEST - 2:
+            if self._next + series.width > SLOTS - LARGEST - 2 or not self._named(series):
                 return SLOTS - LARGEST - 2
             self._next += series.width
             self._series.append(series)
-            if self._names is not None:
-                parts = [series.slot, name, series.labels, series.bounds]
-                with self._names.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(parts) + "\n")
         return series.slot
+
+    def _named(self, series: _Series) -> bool:
+        """Write a series' name where others read it; return whether there was room."""
+        if self._names is None:
+            return True
+        parts = [series.slot, series.name, series.labels, series.bounds]
+        end = self._names.stat().st_size
+        try:
+            with self._names.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(parts) + "\n")
+        except OSError:
+            os.truncate(self._names, end)  # half a line would spoil the next one
+            return False
+        return True
 
     def values(self) -> Found:
         """Give each series' name, labels, bounds and numbers."""
@@ -194,11 +220,14 @@ def retire(folder: Path, number: int, known: Help) -> None:
 
 
 def _read(folder: Path, known: Help) -> Totals:
+    found = (_FILE.fullmatch(path.name) for path in list(folder.iterdir()))
+    numbers = [int(match[1]) for match in found if match]
+    # Before the dead ones: who dies in between is counted with one or the other, never with none.
+    living = {number: list(_of(folder, number)) for number in numbers}
     total, gone = _dead(folder)
-    for path in folder.iterdir():
-        match = _FILE.fullmatch(path.name)
-        if match and int(match[1]) not in gone:
-            _added(_of(folder, int(match[1])), total, known, live=True)
+    for number, series in living.items():
+        if number not in gone:
+            _added(series, total, known, live=True)
     return total
 
 
@@ -279,7 +308,10 @@ class _Collector:
 
 def _in_memory() -> Path | None:
     """Return where files never reach a disk; None for the usual folder of temporary files."""
-    return IN_MEMORY if os.access(IN_MEMORY, os.W_OK | os.X_OK) else None
+    if not os.access(IN_MEMORY, os.W_OK | os.X_OK):
+        return None
+    there = os.statvfs(IN_MEMORY)
+    return IN_MEMORY if there.f_bavail * there.f_frsize >= ROOM else None
 
 
 @dataclass(slots=True)

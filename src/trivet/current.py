@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trivet.artifacts import LoadedModel, load, locate
 from trivet.contract import Model
-from trivet.errors import SettingsError
+from trivet.errors import ModelNotFound, SettingsError
 from trivet.formats import mlflow
 from trivet.monitoring import Reference
 
@@ -41,6 +42,9 @@ class Source:
         version: The version that a deployment names, None for the one that the uri leads to.
         trust: Whether code that the artifact carries may run.
         threads: Threads that its library may use for one call.
+        where: The section and key that lead to it, told when nothing is there.
+        beside: Columns that the deployment puts beside the model's outputs, each behind the
+            section and key that name it.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Source:
     version: str | None = None
     trust: bool = False
     threads: int = 1
+    where: str = ""
+    beside: tuple[tuple[str, str], ...] = ()
 
     @property
     def asked(self) -> str:
@@ -62,8 +68,10 @@ class Source:
             return f"{self.uri.partition('@')[0]}/{self.version}"
         if "@" in self.uri:
             raise SettingsError(
-                f"{self.name}@{self.version} names a version, and so does "
-                f"[models.{self.name}] uri = {self.uri!r}; name it in one place"
+                self._told(
+                    f"{self.name}@{self.version} names a version, and so does "
+                    f"[models.{self.name}] uri = {self.uri!r}; name it in one place"
+                )
             )
         return f"{self.uri}@{self.version}"
 
@@ -75,21 +83,51 @@ class Source:
         Raises:
             ModelError: Nothing is there.
         """
-        if self.asked.startswith("models:/"):
-            return mlflow.resolve(self.asked)[1:]
-        return locate(self.asked, root)
+        uri = self.asked
+        with self._named():
+            return mlflow.resolve(uri)[1:] if uri.startswith("models:/") else locate(uri, root)
 
     def load(self, root: Path) -> LoadedModel:
         """Load what the uri leads to now.
 
         Raises:
             ModelError: It cannot be found, read or trusted.
+            SettingsError: An output has the name of a column that is put beside it.
         """
         uri = self.asked
-        is_class = not uri.startswith("models:/") and locate(uri, root) is None
-        if is_class and str(root) not in sys.path:
-            sys.path.insert(0, str(root))  # module:Class lies beside the project file
-        return load(uri, root=root, trust=self.trust, name=self.name, threads=self.threads)
+        with self._named():
+            is_class = not uri.startswith("models:/") and locate(uri, root) is None
+            if is_class and str(root) not in sys.path:
+                sys.path.insert(0, str(root))  # module:Class lies beside the project file
+            loaded = load(uri, root=root, trust=self.trust, name=self.name, threads=self.threads)
+        clashes = clashing(self.name, loaded, self.beside)
+        if clashes:
+            raise SettingsError(*(f"{where}: {what}" for where, what in clashes))
+        return loaded
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except ModelNotFound as error:
+            raise ModelNotFound(self._told(str(error))) from error
+
+    def _told(self, what: str) -> str:
+        return f"{self.where}: {what}" if self.where else what
+
+
+def clashing(name: str, model: Model, beside: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return what is wrong with columns beside a model's outputs, each behind its key."""
+    outputs = {output.lower() for output in model.outputs.names}  # SQLite takes one for the other
+    return [
+        (
+            where,
+            f"{column!r} is an output of the model {name} too, and one of the two would be lost; "
+            "rename it",
+        )
+        for where, column in beside
+        if column.lower() in outputs
+    ]
 
 
 class InUse:

@@ -22,8 +22,8 @@ _JSON_TYPES: Mapping[str, dict[str, Any]] = {
     "float32": {
         "type": "number",
         "format": "float",
-        "minimum": -3.4028234663852886e38,
-        "maximum": 3.4028234663852886e38,
+        "exclusiveMinimum": -3.4028235677973366e38,  # what is nearer to 0 is rounded to a float
+        "exclusiveMaximum": 3.4028235677973366e38,
     },
     "float64": {"type": "number", "format": "double"},
     "string": {"type": "string"},

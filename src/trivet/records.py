@@ -3,7 +3,7 @@
 A decoder compiled from the schema reads a good object in about a microsecond. Only an object that
 it refuses is looked at field by field, so that everything wrong with it can be named. The rules
 are those of `trivet.validation.conform`: whole numbers may stand for floats and whole floats for
-integers, a time without an offset is UTC, and no text becomes a number.
+integers, a time without an offset is UTC and is cut to microseconds, and no text becomes a number.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Annotated, Any, NamedTuple
@@ -38,16 +39,23 @@ Problem = tuple[str, str, str]
 Columns = list[list[Any]]
 """Values by column, then by row."""
 
-UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, OverflowError)
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeError, OverflowError)
 """What a compiled decoder raises on a text that it refuses."""
 
-_FLOAT32_END = 2.0**128 - 2.0**103
+FLOAT32_END = 2.0**128 - 2.0**103
 """The smallest number that no longer rounds to a finite float32."""
+
+_LONGEST = len("2024-01-01T00:00:00.123456")
+"""A longer text of a time may have more than six digits after the point."""
+
+_BEYOND = re.compile(r"(\.[0-9]{6})[0-9]+")
 
 _INTEGER_BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 _PLAIN = {kind: np.dtype(kind) for kind in (*_INTEGER_BITS, "float64")}
 """What numpy makes a column of as Arrow would, if no value is null."""
 
+_Moments = list[dt.datetime | None]
+_convert = msgspec.convert
 _any = msgspec.json.Decoder().decode
 _dumps = json.JSONEncoder(default=str, ensure_ascii=False).encode
 
@@ -120,6 +128,7 @@ class RecordReader:
         """Return an object that was decoded as `shape`.
 
         Raises:
+            ValidationError: A time in it is none.
             OverflowError: A time in it lies outside the years that have a number.
         """
         members = msgspec.structs.astuple(row)
@@ -140,11 +149,9 @@ class RecordReader:
         inputs = [list(map(get, rows)) for get in self._inputs]
         try:
             for place in self._moments:
-                inputs[place] = [v if v is None else _utc(v) for v in inputs[place]]
+                inputs[place] = moments(inputs[place])
             arrays = list(map(_array, inputs, self._types, self._plain))
-        except (UnicodeEncodeError, OverflowError):
-            return None
-        if self._singles and not all(_is_finite(arrays[i]) for i in self._singles):
+        except (msgspec.ValidationError, UnicodeEncodeError, OverflowError):
             return None
         beside = [
             list(map(get, rows)) if own is None else inputs[own]
@@ -172,8 +179,11 @@ class RecordReader:
             values.append(value)
             if problem is not None:
                 problems.append(problem)
-        beside = tuple([found.get(name) for name in self._beside])
-        return Record(values, beside, tuple(problems))
+        beside = [found.get(name) for name in self._beside]
+        for place, own in enumerate(self._own):
+            if own is not None and values[own] is not None:
+                beside[place] = values[own]
+        return Record(values, tuple(beside), tuple(problems))
 
     def columns(self, records: Sequence[Record]) -> Decoded:
         """Put records together as columns."""
@@ -202,8 +212,9 @@ class RecordReader:
     def _in_utc(self, values: Sequence[Any]) -> Sequence[Any]:
         moved = list(values)
         for place in self._moments:
-            if moved[place] is not None:
-                moved[place] = _utc(moved[place])
+            if (text := moved[place]) is not None:
+                moment = _convert(text if len(text) <= _LONGEST else _cut(text), dt.datetime)
+                moved[place] = moment if moment.tzinfo is dt.UTC else _utc(moment)
         return moved
 
     def _cleared(self, record: Record) -> Record:
@@ -214,7 +225,7 @@ class RecordReader:
             if isinstance(value, str) and not _is_text(value):
                 problems.append((field.name, TYPE, "the text has half of a surrogate pair"))
                 values[place] = None
-            elif field.type == "float32" and value is not None and abs(value) >= _FLOAT32_END:
+            elif field.type == "float32" and value is not None and abs(value) >= FLOAT32_END:
                 problems.append((field.name, TYPE, f"{value} does not fit float32"))
                 values[place] = None
         return Record(values, record.beside, tuple(problems))
@@ -247,6 +258,8 @@ def text_of(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         return plain_text(value)
+    if isinstance(value, dt.datetime):
+        value = _utc(value)
     try:
         return plain_text(msgspec.json.encode(value).decode().strip('"'))
     except (UnicodeEncodeError, RecursionError):
@@ -261,7 +274,7 @@ def plain_text(value: str) -> str:
 
 
 def hint(field: Field) -> Any:
-    """Return the Python type of a field's values, as msgspec reads it."""
+    """Return the type that msgspec reads a field's values as, a timestamp's as text: `moments`."""
     kind: Any
     if field.type in _INTEGER_BITS:
         bound = 2 ** (_INTEGER_BITS[field.type] - 1)
@@ -269,10 +282,10 @@ def hint(field: Field) -> Any:
     else:
         kind = {
             "bool": bool,
-            "float32": float,
+            "float32": Annotated[float, msgspec.Meta(gt=-FLOAT32_END, lt=FLOAT32_END)],
             "float64": float,
             "string": str,
-            "timestamp": dt.datetime,
+            "timestamp": str,
             "date": dt.date,
         }[field.type]
     return kind | None if field.nullable else kind
@@ -320,7 +333,7 @@ def _moment(field: Field, value: object) -> tuple[Any, Problem | None]:
         moment: Any = value
     elif isinstance(value, str):
         try:
-            moment = msgspec.convert(value, kind)
+            moment = _convert(_cut(value), kind)
         except (msgspec.ValidationError, UnicodeEncodeError):
             return _refused(field, value)
     else:
@@ -331,6 +344,21 @@ def _moment(field: Field, value: object) -> tuple[Any, Problem | None]:
         except OverflowError:
             return _refused(field, value)
     return moment, None
+
+
+def moments(texts: Sequence[str | None]) -> list[dt.datetime | None]:
+    """Read timestamps, in UTC and cut to microseconds; msgspec alone would round them.
+
+    Raises:
+        ValidationError, UnicodeEncodeError: One is no timestamp.
+        OverflowError: One lies outside the years that have a number.
+    """
+    cut = [t if t is None or len(t) <= _LONGEST else _cut(t) for t in texts]
+    return [v if not v or v.tzinfo is dt.UTC else _utc(v) for v in _convert(cut, _Moments)]
+
+
+def _cut(text: str) -> str:
+    return _BEYOND.sub(r"\1", text, count=1)
 
 
 def _utc(moment: dt.datetime) -> dt.datetime:

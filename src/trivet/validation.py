@@ -275,9 +275,7 @@ def _reasons(column: pa.Array, rows: Rows, words: str) -> pa.Array:
 
 
 def _conform(column: pa.Array, field: Field) -> tuple[pa.Array, pa.RecordBatch | None]:
-    target = TYPES[field.type]
-    t = pa.types
-    source = column.type
+    target, source, t = TYPES[field.type], column.type, pa.types
     if source == target:
         return _of_our_years(column, field) if t.is_temporal(source) else (column, None)
     if t.is_dictionary(source):
@@ -300,9 +298,7 @@ def _conform(column: pa.Array, field: Field) -> tuple[pa.Array, pa.RecordBatch |
     if t.is_string(target) and (t.is_large_string(source) or t.is_string_view(source)):
         return column.cast(target), None
     if t.is_timestamp(target) and t.is_timestamp(source):
-        column = column.cast(pa.timestamp(source.unit, "UTC"))
-        cut = pc.cast(column, target, safe=False)
-        return (cut, None) if source.unit == "ns" else _moments(column, field, cut)
+        return _in_microseconds(column.cast(pa.timestamp(source.unit, "UTC")), field)
     if t.is_date(target) and t.is_date(source):
         return _moments(column, field, pc.cast(column, target, safe=False))
     raise SchemaError(
@@ -319,6 +315,14 @@ def _narrow(
     if pa.types.is_unsigned_integer(column.type):
         fits = pc.and_(fits, pc.greater_equal(narrowed, 0))
     return _cleared(column, narrowed, fits, field, f"does not fit {field.type}")
+
+
+def _in_microseconds(column: pa.Array, field: Field) -> tuple[pa.Array, pa.RecordBatch | None]:
+    cut = pc.cast(column, TYPES[field.type], safe=False)
+    if column.type.unit != "ns":
+        return _moments(column, field, cut)
+    later = pc.greater(pc.cast(cut, column.type, safe=False), column)  # as before 1970
+    return pc.subtract(cut.view(pa.int64()), later.cast(pa.int64())).view(cut.type), None
 
 
 def _moments(

@@ -248,6 +248,18 @@ def test_a_model_that_cannot_be_loaded_is_not_sent_rows(project: Project) -> Non
     assert [f["where"] for f in told["findings"] if f["state"] == "error"] == ["[models.toy]"]
 
 
+def test_a_column_beside_the_outputs_with_the_name_of_one_is_found(project: Project) -> None:
+    file = project.write()
+    stream = {"model": "toy", "topic": "a", "key": ["order"], "keep": ["score"]}
+    service = {"models": ["toy", "toy@1"], "key": ["Score"]}
+    more: dict[str, Any] = {"service": service, "stream": {"live": stream}}
+    file.write_text(tomli_w.dumps(tomllib.loads(file.read_text()) | more))
+    told = json.loads(project.invoke("check", "--only-look", "--json").stdout)
+    errors = {f["where"]: f["what"] for f in told["findings"] if f["state"] == "error"}
+    assert set(errors) == {"[stream.live] keep", "[service] key"}
+    assert errors["[service] key"].startswith("'Score' is an output of the model toy too")
+
+
 def test_a_broker_that_is_away_is_one_finding(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import threading
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from support.toy import Toy
+from trivet.artifacts import save
 from trivet.cli import trivet as command
 from trivet.hosts.service import server
 from trivet.results import layout
@@ -73,8 +77,61 @@ def test_a_database_that_is_away_is_no_hindrance(tmp_path: Path, supervised: lis
     away = '[results]\nurl = "postgresql://127.0.0.1:1/away"\n'
     result = serve(tmp_path, PROJECT + SERVICE + away)
     assert result.exit_code == 0
-    assert "the prediction log waits for its database" in result.output
+    assert "the prediction log waits for its database" in json.loads(result.output)["message"]
     assert supervised
+
+
+@pytest.mark.parametrize(
+    ("service", "words"),
+    [
+        ('[results]\nurl = "sqlite:///trivet.toml/results.db"\n', "[results] url: sqlite:///"),
+        ('tls_cert = "c.pem"\ntls_key = "k.pem"\n', "[service] tls_cert: "),
+        ('host = "192.0.2.1"\n', "[service] host: 192.0.2.1 is no address"),
+    ],
+)
+def test_mistakes_found_later_name_the_file_and_the_key_too(
+    tmp_path: Path, service: str, words: str
+) -> None:
+    told = json.loads(serve(tmp_path, PROJECT + SERVICE + service).output)["message"]
+    assert told.startswith(f"{tmp_path / 'trivet.toml'}: {words}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("m@9", r"\[service\] models: 'm@9': .*/models/m has no version '9'; it has 1"),
+        ("lost", r"\[models.lost\] uri: no model at .*/models/lost; train one, or correct"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named_with_its_key(
+    tmp_path: Path, asked: str, words: str
+) -> None:
+    save(Toy(), tmp_path / "models", name="m", version="1")
+    models = "".join(f'[models.{name}]\nuri = "models/{name}"\n' for name in ("m", "lost"))
+    result = serve(tmp_path, f'{models}[service]\nmodels = ["{asked}"]\n')
+    assert result.exit_code == 2
+    told = json.loads(result.output)["message"]
+    assert re.match(rf"{re.escape(str(tmp_path / 'trivet.toml'))}: {words}", told)
+
+
+def test_where_each_model_comes_from_is_known_by_its_key(
+    tmp_path: Path, supervised: list[Any]
+) -> None:
+    for version in ("1", "2"):
+        save(Toy(), tmp_path / "models", name="m", version=version)
+    text = '[models.m]\nuri = "models/m"\n[service]\nmodels = ["m", "m@2"]\nkey = ["ride"]\n'
+    assert serve(tmp_path, text + "port = 0\n").exit_code == 0
+    sources = supervised[0].plan.sources
+    assert [s.where for s in sources] == ["[models.m] uri", "[service] models: 'm@2'"]
+    assert [s.beside for s in sources] == [(("[service] key", "ride"),)] * 2
+    serve(tmp_path, text + 'port = 0\nlog = "none"\n')
+    assert supervised[1].plan.sources[0].beside == ()  # nothing that the key could be lost from
+
+
+def test_options_are_held_to_what_the_file_may_say(tmp_path: Path) -> None:
+    result = serve(tmp_path, PROJECT + SERVICE, "--workers", "5000")
+    assert result.exit_code == 2
+    assert "--workers: a number from 1 to 1024" in result.output
 
 
 def test_an_older_layout_is(tmp_path: Path, supervised: list[Any]) -> None:

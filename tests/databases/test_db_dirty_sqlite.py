@@ -113,6 +113,8 @@ class TestEachType:
             "2026-01-02 12": noon,
             "2026-01-02": midnight,
             "2026-01-02 12:00:00.000001": noon.replace(microsecond=1),
+            "2026-01-02T12:00:00.0000019Z": noon.replace(microsecond=1),
+            "1926-01-02 12:00:00.9999999": noon.replace(year=1926, microsecond=999_999),
         }
         for text in forms:
             insert(db, f"'{text}'")

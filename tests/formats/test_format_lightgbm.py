@@ -123,6 +123,23 @@ def test_whole_and_boolean_categories_and_names_with_spaces(tmp_path: Path) -> N
     np.testing.assert_array_equal(got[0].to_numpy(), model.predict(table.astype("category")))
 
 
+@pytest.mark.parametrize("learnt", [0.0, -0.0])
+def test_the_two_zeros_are_one_category(tmp_path: Path, learnt: float) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"x": rng.choice([-2.0, learnt, 1.5], 200)}).astype("category")
+    model = lightgbm.LGBMRegressor(n_estimators=5, min_child_samples=2, verbose=-1)
+    model.fit(table, (table["x"] == 0.0) + rng.random(200))
+    artifact = tmp_path / format_.write(model, tmp_path)
+    inputs = Schema([Field(name="x", type="float64", nullable=True)])
+    predict = format_.read(artifact, Spec(inputs, ONE)).predict
+    seen = predict(pa.record_batch({"x": [learnt, 1.5, 9.0]}))[0].to_pylist()
+    assert seen[0] not in seen[1:]
+    for zero in (0.0, -0.0):
+        for more in ([], [1.5, 9.0]):
+            found = predict(pa.record_batch({"x": [zero, *more]}))[0].to_pylist()
+            assert found == seen[: len(found)]
+
+
 def test_ordered_categories(tmp_path: Path) -> None:
     city = pd.Categorical(mixed()["city"].to_pylist(), categories=list(CITIES), ordered=True)
     table = frame(mixed()).assign(city=city)

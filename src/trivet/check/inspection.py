@@ -12,7 +12,7 @@ from trivet import brokers
 from trivet.artifacts import LoadedModel
 from trivet.check.actions import ActionLook
 from trivet.check.findings import BROKER, Finding, failed
-from trivet.current import Source
+from trivet.current import Source, clashing
 from trivet.databases import connect, redact
 from trivet.errors import SchemaError, TrivetError
 from trivet.hosts.batch.settings import BatchSettings
@@ -38,6 +38,7 @@ def inspect(project: Project) -> tuple[list[Finding], dict[str, LoadedModel]]:
             findings.append(failed(where, error))
         else:
             findings += _model(where, models[name])
+    findings += _clashing(project, models)
     findings.append(_results(project))
     for deployment in project.batch.values():
         findings += _batch(deployment, models, project)
@@ -46,6 +47,18 @@ def inspect(project: Project) -> tuple[list[Finding], dict[str, LoadedModel]]:
     for action in project.action.values():
         findings += ActionLook(action, project).all()
     return findings, models
+
+
+def _clashing(project: Project, models: Mapping[str, LoadedModel]) -> Iterator[Finding]:
+    """Look for columns beside a model's outputs that have the name of one."""
+    placed = [(settings.model, settings.beside) for settings in project.stream.values()]
+    if project.service is not None:
+        names = dict.fromkeys(name for name, _ in project.service.pinned())
+        placed += [(name, project.service.beside) for name in names]
+    for name, beside in placed:
+        if name in models:
+            for where, what in clashing(name, models[name], beside):
+                yield Finding(where, "error", what)
 
 
 def _streams(project: Project) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,6 +33,7 @@ from trivet.cli import (
     up,
 )
 from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
+from trivet.cli.reporting import located
 
 
 @click.group(
@@ -57,7 +59,7 @@ from trivet.cli.exits import INTERRUPTED, UNUSABLE, exit_code
 @click.pass_context
 def trivet(context: click.Context, file: Path, log: str) -> None:
     """Put one trained model to work: on a schedule, behind an endpoint, on a stream."""
-    context.obj = {"file": file, "log": log}
+    context.ensure_object(dict).update(file=file, log=log)
 
 
 trivet.add_section("A project", init.init, check.check, up.up, up.status)
@@ -83,16 +85,17 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one message, never in a traceback."""
     from trivet import errors
 
+    seen: dict[str, Any] = {}
     try:
         # Not standalone, click hands the code of an Exit back instead of ending the process.
-        sys.exit(trivet(prog_name="trivet", standalone_mode=False))
+        sys.exit(trivet(prog_name="trivet", standalone_mode=False, obj=seen))
     except click.ClickException as mistake:
         mistake.show()
         sys.exit(UNUSABLE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except errors.TrivetError as error:
-        for line in str(error).splitlines():
+        for line in located(error, seen["file"]).splitlines():
             click.secho(f"error: {line}", fg="red", err=True)
         sys.exit(exit_code(error))
 

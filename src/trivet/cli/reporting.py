@@ -18,6 +18,8 @@ from trivet.errors import IntervalBusy, TrivetError
 from trivet.logs import JsonLines
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trivet.hosts.batch.job import Job, Result
     from trivet.hosts.batch.run import Progress
 
@@ -32,6 +34,12 @@ class Reporter(Protocol):
 
     def progress(self, progress: Progress) -> None: ...
     def ended(self, job: Job, result: Result) -> None: ...
+
+
+def located(error: TrivetError, file: Path) -> str:
+    """Return what an error says, with the project file before a section that it names."""
+    lines = str(error).splitlines()
+    return "\n".join(f"{file}: {line}" if line.startswith("[") else line for line in lines)
 
 
 @contextmanager
@@ -55,7 +63,8 @@ def reporting(context: click.Context) -> Iterator[Reporter]:
         if live:
             raise
         fields = {"event": "error", "error": type(error).__name__}
-        log.log(logging.ERROR, "%s", error, extra={"fields": fields})
+        told = located(error, context.obj["file"])
+        log.log(logging.ERROR, "%s", told, extra={"fields": fields})
         raise click.exceptions.Exit(exit_code(error)) from None
     finally:
         log.handlers, log.propagate = before[:2]

@@ -36,7 +36,10 @@ def serve(context: click.Context, port: int | None, workers: int | None) -> None
         )
     given = {"port": port, "workers": workers}
     changed = {key: value for key, value in given.items() if value is not None}
-    settings = dataclasses.replace(project.service, **changed)  # type: ignore[arg-type]
+    try:
+        settings = dataclasses.replace(project.service, **changed)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from None
     with reporting(context) as reporter, CountsFolder() as counts:
         plan = wiring.service_plan(project, settings, counts, json=reporter.json)
         check_tls(settings, project.root)

@@ -44,7 +44,9 @@ def project_of(context: click.Context) -> Project:
     from trivet.settings import load_project
 
     put_off()
-    return load_project(context.obj["file"])
+    project = load_project(context.obj["file"])
+    context.obj["file"] = project.file
+    return project
 
 
 def pick(names: Mapping[str, Any], name: str, what: str) -> str:
@@ -113,7 +115,8 @@ def source_of(settings: ModelSettings, version: str | None = None) -> Source:
     """Return where a model of the project comes from."""
     from trivet.current import Source
 
-    return Source(settings.name, settings.uri, version, settings.trust, settings.threads)
+    where = f"[models.{settings.name}] uri"
+    return Source(settings.name, settings.uri, version, settings.trust, settings.threads, where)
 
 
 def versioned(settings: ModelSettings, version: str) -> Source:
@@ -123,16 +126,21 @@ def versioned(settings: ModelSettings, version: str) -> Source:
         uri = uri.rpartition("/")[0] + "@"
     elif not registry:
         uri = uri.partition("@")[0]
-    return source_of(dataclasses.replace(settings, uri=uri), version)
+    return dataclasses.replace(source_of(dataclasses.replace(settings, uri=uri), version), where="")
 
 
 def service_plan(project: Project, settings: ServiceSettings, counts: Path, *, json: bool) -> Plan:
     """Return what each process of the service is started with."""
     from trivet.hosts.service.worker import Plan
 
-    sources = [source_of(project.models[name], version) for name, version in settings.pinned()]
-    for source in sources:
-        _ = source.asked  # one place names the version
+    sources = []
+    for name, version in settings.pinned():
+        source = source_of(project.models[name], version)
+        where = source.where if version is None else f"[service] models: '{name}@{version}'"
+        source = dataclasses.replace(source, where=where, beside=settings.beside)
+        if not source.asked.startswith("models:/"):  # a registry is asked when it is loaded
+            source.place(project.root)
+        sources.append(source)
     return Plan(
         settings=settings,
         sources=tuple(sources),
@@ -149,9 +157,10 @@ def stream_plan(
     """Return what each process of a stream is started with."""
     from trivet.hosts.stream.worker import Plan
 
+    source = source_of(project.models[settings.model])
     return Plan(
         settings=settings,
-        source=source_of(project.models[settings.model]),
+        source=dataclasses.replace(source, beside=settings.beside),
         broker=project.broker.url,
         results=project.results.url,
         root=project.root.absolute(),
@@ -175,7 +184,8 @@ def check_results(project: Project, settings: ServiceSettings) -> None:
     try:
         open_results(project.results.url, root=project.root).close()
     except TransientError as error:
-        click.echo(f"the prediction log waits for its database: {error}", err=True)
+        log = logging.getLogger("trivet.service")
+        log.warning("the prediction log waits for its database: %s", error)
 
 
 def aside(work: Callable[[], T]) -> T:

@@ -28,6 +28,7 @@ _SHOWN = 60
 """Characters of a wrong value that its reason quotes."""
 
 _DECLARED = (("INT", "0"), ("CHAR|CLOB|TEXT", "''"), ("REAL|FLOA|DOUB", "0.5"))
+_LONGEST = len("2024-01-01T00:00:00.123456")
 _ZONED = r":.*(Z|[+-]\d\d(:?\d\d)?)$"
 
 Finish = Callable[[pa.RecordBatch], tuple[pa.RecordBatch, pa.RecordBatch]]
@@ -174,9 +175,14 @@ def _typed(column: pa.Array, field: Field) -> tuple[pa.Array, dict[int, str]]:
 
 
 def _moments(column: pa.Array, target: pa.DataType) -> pa.Array:
-    """Read ISO 8601 texts, with or without an offset (then UTC); null where that fails."""
+    """Read ISO 8601 texts, with or without an offset (then UTC); null where that fails.
+
+    What is finer than a microsecond is cut, as in every host.
+    """
     if pa.types.is_date(target):
         return _cast(column, target)
+    if (pc.max(pc.binary_length(column)).as_py() or 0) > _LONGEST:
+        column = pc.replace_substring_regex(column, r"(\.[0-9]{6})[0-9]+", r"\1")
     zoned = pc.match_substring_regex(column, _ZONED)
     utc = pa.timestamp("us", "UTC")
     naive = _cast(pc.if_else(zoned, None, column), target).cast(utc)

@@ -30,12 +30,17 @@ class Codes:
                 f"{who}: input {field.name!r} is {field.type}, which cannot hold the categories "
                 f"that the model learnt, such as {values[0]!r}; declare it with their type"
             ) from error
+        self._zero = pa.scalar(0.0, self._values.type) if field.type.startswith("float") else None
+        if self._zero is not None:
+            self._values = pc.add(self._values, self._zero)
         self._codes = {value: float(i) for i, value in enumerate(self._values.to_pylist())}
 
     def __call__(self, column: pa.Array) -> Floats:
         """Return the code of every value."""
         if len(column) == 1:  # a hash table of all categories costs more than the rest of a row
             return np.array([self._codes.get(column[0].as_py(), math.nan)])
+        if self._zero is not None:  # the two zeros are one number, which index_in does not know
+            column = pc.add(column, self._zero)
         codes = pc.index_in(column, value_set=self._values, skip_nulls=True)
         return np.asarray(codes.to_numpy(zero_copy_only=False), dtype=np.float64)
 

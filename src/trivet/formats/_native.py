@@ -53,7 +53,8 @@ def library(package: str, names: dict[str, str], folders: tuple[str, ...]) -> ct
     candidates = [path for folder in folders if (path := home / folder / name).is_file()]
     if not candidates:
         raise ModelError(
-            f"{home} has no {name}; install {package} again: pip install --force-reinstall"
+            f"{home} has no {name}; install {package} again: "
+            f"pip install --force-reinstall {package}"
         )
     try:
         return ctypes.CDLL(str(candidates[0]))

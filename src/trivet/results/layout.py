@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trivet.databases import Connection, connect, redact
 from trivet.databases.dialects import of, path_of
-from trivet.errors import ResultsError, ResultsOutdated, ResultsTooNew
+from trivet.errors import QueryError, ResultsError, ResultsOutdated, ResultsTooNew
 from trivet.results.statements import migrations, named
 
 Migrations = Sequence[Sequence[str]]
@@ -25,9 +25,13 @@ def open_results(url: str, *, root: Path = Path(), known: Migrations | None = No
         ResultsError: That kind of database cannot hold results.
         ResultsOutdated: It has an older layout.
         ResultsTooNew: It has a newer one.
+        QueryError: It cannot be opened.
         TransientError: It cannot be reached.
     """
-    db = _connect(url, root)
+    try:
+        db = _connect(url, root)
+    except QueryError as error:
+        raise QueryError(f"[results] url: {error}") from error
     try:
         version, latest = version_of(db), len(_known(db, known))
         if version == 0:

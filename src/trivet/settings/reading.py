@@ -15,6 +15,7 @@ import msgspec
 from trivet.durations import parse_duration
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_WORD = re.compile(r"\w+")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 
 S = TypeVar("S")
@@ -64,21 +65,29 @@ class SectionReader:
         hints = get_type_hints(kind)
         before = len(self.findings)
         self.refuse_unknown(where, parts, [f.name for f in fields])
-        values = dict(given)
+        values, lacking = dict(given), False
         for f in fields:
+            found = len(self.findings)
+            needed = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
             if f.name in parts:
                 values[f.name] = self._value(f"{where} {f.name}", parts[f.name], hints[f.name])
-            elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            elif needed:
                 self.find(where, f"{f.name} is missing; write {f.name} = {_example(hints[f.name])}")
-        if len(self.findings) > before:
+            if len(self.findings) > found:
+                values.pop(f.name, None)
+                lacking |= needed
+        if lacking:
             return None
-        try:
-            return kind(**values)
+        try:  # with defaults for what is wrong already: the others have mistakes of their own
+            built = kind(**values)
         except ValueError as error:
+            told = parts.keys() - values.keys()
             for line in str(error).splitlines():
-                key, _, what = line.partition(": ")
-                self.find(f"{where} {key}", what)
+                if told.isdisjoint(_WORD.findall(line)):
+                    key, _, what = line.partition(": ")
+                    self.find(f"{where} {key}", what)
             return None
+        return None if len(self.findings) > before else built
 
     def _value(self, where: str, raw: Any, hint: Any) -> Any:
         """Hold one value to the type of its attribute."""
@@ -97,7 +106,8 @@ class SectionReader:
             choice = get_origin(hint) is Literal and isinstance(value, str)
             self.find(where, f"write {_example(hint)}, not {value if choice else _kind(value)}")
         except ValueError as error:
-            self.find(where, f"{error}; write {_example(hint)}")
+            is_duration = dt.timedelta in (hint, *get_args(hint))  # its error says what to write
+            self.find(where, str(error) if is_duration else f"{error}; write {_example(hint)}")
         return None
 
     def _expanded(self, where: str, value: Any) -> Any:
@@ -130,7 +140,7 @@ def _example(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(f'"{choice}"' for choice in get_args(hint))
     for kind, example in (
-        (tuple, 'a list of names, such as ["trip_id"]'),
+        (tuple, 'a list of texts, such as ["…"]'),
         (dt.timedelta, 'a length of time, such as "90s", "15m", "6h" or "30d"'),
         (dt.date, "a date, such as 2026-01-01"),
         (bool, "true or false"),

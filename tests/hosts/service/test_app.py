@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import logging
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from support.service_client import PROTOCOLS, Answered, application, ask, send
 from support.service_models import BoundedModel
+from support.service_server import wait_until
 from trivet.hosts.service import bodies
 from trivet.hosts.service.access import MAX_LINES, AccessLog
 from trivet.hosts.service.app import App
@@ -461,9 +464,11 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class TestAccessLog:
-    def lines(self, *, errors_only: bool, requests: int = 1) -> list[dict[str, Any]]:
+    def lines(
+        self, *, errors_only: bool, requests: int = 1, write: Callable[[str], object] | None = None
+    ) -> list[dict[str, Any]]:
         told: list[str] = []
-        access = AccessLog(errors_only=errors_only, write=told.append)
+        access = AccessLog(errors_only=errors_only, write=write or told.append)
         made = ServiceSettings(models=("linear",))
         models = Models((), 256, 1000)
         models.add("linear", LinearModel())
@@ -502,8 +507,34 @@ class TestAccessLog:
     def test_it_does_not_grow_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert MAX_LINES > 100
         monkeypatch.setattr("trivet.hosts.service.access.MAX_LINES", 3)
-        lines = self.lines(errors_only=False, requests=5)
-        assert lines[-1] == {"logger": "trivet.access", "left_out": 3}
+        monkeypatch.setattr("trivet.hosts.service.access.FLUSH_SECONDS", 3600)
+        lines = self.lines(errors_only=False, requests=6)
+        assert [line["status"] for line in lines[:-1]] == [200] * (len(lines) - 1)
+        assert lines[-1]["left_out"] == 7 - (len(lines) - 1) >= 3
+
+    def test_a_reader_that_stalls_stops_no_request(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("trivet.hosts.service.access.FLUSH_SECONDS", 0)
+        monkeypatch.setattr("trivet.hosts.service.access.FLUSH_PATIENCE", 0.01)
+        stalled, told = threading.Event(), list[str]()
+
+        def write(text: str) -> None:
+            stalled.wait()
+            told.append(text)
+
+        assert self.lines(errors_only=False, requests=5, write=write) == []
+        stalled.set()
+        wait_until(lambda: len("".join(told).splitlines()) == 6)
+
+    def test_a_reader_that_is_gone_stops_no_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("trivet.hosts.service.access.FLUSH_SECONDS", 0)
+        tries: list[str] = []
+
+        def write(text: str) -> None:
+            tries.append(text)
+            raise BrokenPipeError
+
+        self.lines(errors_only=False, requests=2, write=write)
+        assert len("".join(tries).splitlines()) == 3
 
 
 JSON = st.recursive(

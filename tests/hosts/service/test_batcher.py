@@ -15,8 +15,10 @@ import pytest
 from support.service_models import HeldModel
 from trivet.errors import PredictionError
 from trivet.hosts.service import batcher as module
-from trivet.hosts.service.batcher import MAX_LOST, Answer, Batcher, Overloaded, TooLate, Waiting
+from trivet.hosts.service.answers import Answer, Waiting
+from trivet.hosts.service.batcher import MAX_LOST, QUICK_ROWS, Batcher, Overloaded, TooLate
 from trivet.records import RecordReader
+from trivet.scoring import MAX_MODEL_ERRORS
 from trivet.testing import FailingModel, LinearModel
 from trivet.validation import Decoded, no_problems
 
@@ -364,6 +366,48 @@ def test_a_watch_sees_every_batch() -> None:
 
     run(steps)
     assert seen == [(2, True, True), (1, True, True)]
+
+
+def test_a_watch_that_fails_costs_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    def watch(batch: Sequence[Waiting], result: Any, seconds: float) -> None:
+        raise OSError("no space left")
+
+    async def steps() -> None:
+        batcher = make(LinearModel(), watch=watch)
+        assert told(await put(batcher, 1)) == [1]
+        assert told(await put(batcher, 2)) == [2]
+
+    run(steps)
+    assert caplog.messages == ["a batch of model linear was not counted"] * 2
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_rows_on_which_a_model_breaks_are_no_other_requests_fault(quick: bool) -> None:
+    async def steps() -> None:
+        batcher = make(FailingModel(on=[13.0]), quick=quick)
+        bad = put(batcher, *[13] * (MAX_MODEL_ERRORS + 1))
+        first, last = put(batcher, 1), put(batcher, 2, 13)
+        assert told(await first) == [1]
+        assert told(await last) == [2, None]
+        with pytest.raises(PredictionError, match="raised on more than"):
+            await bad
+        batcher.retire()
+
+    run(steps)
+
+
+def test_who_waits_behind_a_large_batch_of_a_quick_model_waits_no_longer_than_it_said() -> None:
+    async def steps() -> None:
+        model = HeldModel(go=threading.Event())
+        batcher = make(model, max_batch=QUICK_ROWS + 1)
+        large = put(batcher, *[-1] * (QUICK_ROWS + 1))
+        with pytest.raises(TooLate):
+            await put(batcher, 1, deadline=time.monotonic() + SOON)
+        model.go.set()
+        assert len((await large).places) == QUICK_ROWS + 1
+        batcher.retire()
+
+    run(steps)
 
 
 def test_a_thread_ends_with_its_model() -> None:

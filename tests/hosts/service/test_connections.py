@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 import uvloop
@@ -14,7 +15,7 @@ import uvloop
 from support.service_server import PATIENCE, Service
 from support.service_toys import RAISE
 from trivet.current import Source
-from trivet.hosts.service.connections import ACCEPTS, shares
+from trivet.hosts.service.connections import ACCEPTS, MAX_PIPELINED, shares
 
 QUICK = Source("quick", "support.service_toys:Doubling")
 SLOW = Source("slow", "support.service_toys:Thoughtful")
@@ -173,6 +174,30 @@ def test_keys_are_asked_for(tmp_path_factory: pytest.TempPathFactory) -> None:
             assert read(sock)[0][0] == 401
             sock.sendall(row(b'{"x": 4}', b"x-api-key: " + KEY.encode()))
             assert read(sock)[0][0] == 200
+
+
+def test_who_sends_requests_without_end_is_answered_one_after_the_other(service: Service) -> None:
+    asked = 5000
+    request = b"GET /nothing HTTP/1.1\r\nhost: x\r\nfilled: " + b"y" * 300 + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.supervisor.port), PATIENCE) as sock:
+        sender = threading.Thread(target=sock.sendall, args=(request * asked,))
+        sender.start()
+        statuses = {status for status, _, _ in read(sock, asked)}
+        sender.join()
+    assert statuses == {404}
+
+
+def test_more_requests_than_anyone_sends_at_once_are_not_kept(service: Service) -> None:
+    got = b""
+    with socket.create_connection(("127.0.0.1", service.supervisor.port), PATIENCE) as sock:
+        with suppress(ConnectionError):  # the rest is not read
+            sock.sendall(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n" * 100 * MAX_PIPELINED)
+        with suppress(ConnectionError):
+            while more := sock.recv(65536):
+                got += more
+    assert got.count(b"HTTP/1.1 404 ") < 100 * MAX_PIPELINED
+    with service.client() as client:
+        assert client.get("/health/live").status_code == 200
 
 
 def test_a_burst_of_connections_is_taken_in_a_few_turns_of_the_loop() -> None:

@@ -21,15 +21,18 @@ from trivet.contract import Model
 from trivet.databases import connect
 from trivet.errors import QueryError, ResultsError, TransientError
 from trivet.hosts.service import log as module
+from trivet.hosts.service.answers import Waiting
 from trivet.hosts.service.app import App
-from trivet.hosts.service.batcher import TooLate, Waiting
+from trivet.hosts.service.batcher import TooLate
 from trivet.hosts.service.log import LogSettings, PredictionWriter
 from trivet.hosts.service.metrics import Metrics
 from trivet.hosts.service.serving import Models
 from trivet.hosts.service.settings import ServiceSettings
+from trivet.records import RecordReader
 from trivet.results import rows
 from trivet.results.layout import open_results
 from trivet.schema import Field, Schema
+from trivet.scoring import score
 from trivet.testing import LinearModel
 
 
@@ -190,6 +193,66 @@ def test_columns_have_their_keys_too(sqlite_url: str) -> None:
     ]
 
 
+def test_a_key_is_the_same_text_in_every_protocol(sqlite_url: str) -> None:
+    model = EchoModel(types=("timestamp", "int8"))
+    logged = Logged(sqlite_url, model, key=("ride", "in_timestamp", "seen"))
+    row = {"in_timestamp": "2026-01-01T00:00:00", "in_int8": 1}
+    ids = ["007", "0000-01-01", "NA", "é", "1.50"]
+    rows = [row | {"ride": name, "seen": "x"} for name in ids]
+    bad = row | {"in_int8": 300, "ride": "bad", "seen": "x"}
+    names = list(bad)
+
+    def tensor(name: str, datatype: str, *values: Any) -> dict[str, Any]:
+        return {"name": name, "datatype": datatype, "shape": [len(values)], "data": values}
+
+    def forms(rows: list[dict[str, Any]]) -> list[tuple[str, bytes | str, str]]:
+        csv = "\n".join(",".join(map(str, line)) for line in [names, *(r.values() for r in rows)])
+        split = {"columns": names, "data": [list(r.values()) for r in rows]}
+        kinds = {"in_int8": "INT64"}
+        tensors = [tensor(n, kinds.get(n, "BYTES"), *(r[n] for r in rows)) for n in names]
+        sink = pa.BufferOutputStream()
+        batch = pa.RecordBatch.from_pylist(rows)
+        moment = batch.column(0).cast(pa.timestamp("ns"))
+        batch = batch.set_column(0, "in_timestamp", moment)
+        with pa.ipc.new_stream(sink, batch.schema) as stream:
+            stream.write_batch(batch)
+        arrow = sink.getvalue().to_pybytes()
+        json_ = "application/json"
+        return [
+            ("/predict/echo", json.dumps({"rows": rows}), json_),
+            ("/predict/echo/arrow", arrow, "application/vnd.apache.arrow.stream"),
+            ("/invocations", csv, "text/csv"),
+            ("/invocations", json.dumps({"dataframe_split": split}), json_),
+            ("/invocations", json.dumps({"dataframe_records": rows}), json_),
+            ("/v2/models/echo/infer", json.dumps({"inputs": tensors}), json_),
+        ]
+
+    async def steps() -> None:
+        for number, (path, body, kind) in enumerate(forms(rows)):
+            answer = await send(logged.app, path, body, content_type=kind, x_request_id=f"{number}")
+            assert answer.status == 200, answer.body
+        for path, body, kind in forms([bad]):
+            await send(logged.app, path, body, content_type=kind)
+        split = {
+            "columns": [*names, "more"],
+            "data": [[*row.values(), v, "x", 0] for v in (7, 8.5)],
+        }
+        await send(logged.app, "/invocations", {"dataframe_split": split}, x_request_id="mixed")
+
+    logged.run(steps)
+    assert logged.outcome("written") == 6 * len(ids) + 2
+    found = read(sqlite_url, "SELECT source FROM service_echo WHERE id NOT LIKE 'mixed%'")
+    keys = [
+        json.dumps({"ride": n, "in_timestamp": "2026-01-01T00:00:00Z", "seen": "x"}) for n in ids
+    ]
+    assert sorted(json.dumps(json.loads(f["source"])) for f in found) == sorted(keys * 6)
+    found = read(sqlite_url, "SELECT ride FROM service_echo WHERE id LIKE 'mixed%'")
+    assert sorted(f["ride"] for f in found) == ["7", "8.5"]
+    found = read(sqlite_url, "SELECT row_key FROM trivet_rejects")
+    told = {"ride": "bad", "in_timestamp": "2026-01-01T00:00:00Z", "seen": "x"}
+    assert [json.loads(f["row_key"]) for f in found] == [told] * 6
+
+
 def test_a_new_version_may_answer_more(results_url: str) -> None:
     class More(LinearModel):
         @property
@@ -270,6 +333,7 @@ class Away:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.away = True
+        self.error: Exception = TransientError("the server is away")
         self.tries = 0
         monkeypatch.setattr(module, "RETRY_SECONDS", (0.001, 0.01))
         monkeypatch.setattr(module, "open_results", self.open)
@@ -277,7 +341,7 @@ class Away:
     def open(self, url: str, *, root: Path) -> Any:
         self.tries += 1
         if self.away:
-            raise TransientError("the server is away")
+            raise self.error
         return open_results(url, root=root)
 
 
@@ -372,12 +436,181 @@ def test_a_connection_that_breaks_is_opened_again(
     assert len(read(sqlite_url, "SELECT id FROM service_linear")) == 1
 
 
-def test_who_waits_for_room_and_is_late(sqlite_url: str) -> None:
-    writer = PredictionWriter(LogSettings(url=sqlite_url, root=Path(), block=True), Metrics())
-    writer._put = 10**9
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have the database refuse whatever has a row of this id."""
+    real = rows.append
+
+    def append(db: Any, deployment: str, predictions: pa.RecordBatch, *more: Any) -> int:
+        if name in predictions.column("id").to_pylist():
+            raise QueryError("no such day")
+        return real(db, deployment, predictions, *more)
+
+    monkeypatch.setattr(rows, "append", append)
+
+
+def test_what_cannot_be_written_costs_no_other_request_its_rows(
+    sqlite_url: str, away: Away, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, "poison")
+    logged = Logged(sqlite_url, LinearModel(), block=True, queue=100)
 
     async def steps() -> None:
-        with pytest.raises(TooLate, match="had no room"):
-            await writer.room(time.monotonic())
+        async def one(body: Any, **headers: str) -> None:
+            assert (await send(logged.app, "/predict/linear", body, **headers)).status == 200
+
+        await asyncio.gather(
+            *(one({"x0": n, "ride": n}) for n in range(5)),
+            one({"x0": 7, "ride": "none"}, x_request_id="poison"),
+            *(one({"rows": [{"x0": n, "ride": n}] * 2}) for n in range(5, 8)),
+        )
+        away.away = False
+        while logged.writer.queued:
+            await asyncio.sleep(0.01)
+        await one({"x0": 9, "ride": 9})
+
+    assert logged.run(steps) == 0
+    found = read(sqlite_url, "SELECT DISTINCT ride FROM service_linear ORDER BY ride")
+    assert [f["ride"] for f in found] == [*"01234567", "9"]
+    assert (logged.outcome("written"), logged.outcome("refused")) == (12, 1)
+    assert logged.outcome("repeated") == 0
+    (told,) = [r.getMessage() for r in caplog.records if "has no rows" in r.getMessage()]
+    assert "has no rows of request poison to model linear: " in told
+
+
+def test_results_that_cannot_be_opened_are_tried_again(sqlite_url: str, away: Away) -> None:
+    logged = Logged(sqlite_url, LinearModel())
+    away.error = ResultsError("the layout is older")
+
+    async def steps() -> None:
+        await send(logged.app, "/predict/linear", {"x0": 1})
+        while away.tries < 3:
+            await asyncio.sleep(0.001)
+        away.away = False
+
+    assert logged.run(steps) == 0
+    assert logged.outcome("written") == 1
+
+
+def test_large_rows_count_as_many(sqlite_url: str, away: Away) -> None:
+    logged = Logged(sqlite_url, LinearModel(), key=("ride",), queue=300)
+    long: Any = ["x" * 2**18, {"of": ["x"] * 2**13}]
+
+    async def steps() -> None:
+        for ride in long * 4:
+            assert (
+                await send(logged.app, "/predict/linear", {"x0": 1, "ride": ride})
+            ).status == 200
+        assert logged.writer.queued < 4
+        away.away = False
+
+    assert logged.run(steps) == 0
+    assert logged.outcome("dropped") > 4
+
+
+def test_a_wait_for_the_database_is_cut_by_the_stop(
+    sqlite_url: str, away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", (3600.0, 3600.0))
+    logged = Logged(sqlite_url, LinearModel())
+
+    async def steps() -> None:
+        await send(logged.app, "/predict/linear", {"x0": 1})
+        while not away.tries:
+            await asyncio.sleep(0.001)
+        monkeypatch.setattr(module, "RETRY_SECONDS", (0.001, 0.01))
+        away.away = False
+
+    assert logged.run(steps) == 0
+    assert logged.outcome("written") == 1
+
+
+def observed(writer: PredictionWriter, *counts: int) -> None:
+    """Have a writer observe a batch of some requests of so many rows each."""
+    model = LinearModel()
+    reader = RecordReader(model.inputs)
+    record = reader.read(b'{"x0": 1}')
+    batch = [
+        Waiting([record] * count, count, 0.0, asyncio.Future(), f"request-{place}")
+        for place, count in enumerate(counts)
+    ]
+    served = Models((), 256, 1000).add("linear", model)
+    writer.observe(served, batch, score(model, reader.columns([record] * sum(counts))), 0.0)
+
+
+def test_of_a_batch_one_request_is_not_written(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch, "request-2")
+
+    async def steps() -> None:
+        metrics = Metrics()
+        writer = PredictionWriter(LogSettings(url=sqlite_url, root=Path()), metrics)
+        observed(writer, 1, 2, 1, 1)
+        writer.start()
+        assert await asyncio.to_thread(writer.stop, 30.0) == 0
+        text = metrics.render()[0].decode()
+        assert counted(text, "trivet_log_rows_total", outcome="written") == 4
+        assert counted(text, "trivet_log_rows_total", outcome="refused") == 1
 
     asyncio.run(steps())
+    ids = [f["id"] for f in read(sqlite_url, "SELECT id FROM service_linear ORDER BY id")]
+    assert ids == ["request-0", "request-1-0", "request-1-1", "request-3"]
+
+
+def test_a_batch_of_which_a_part_is_logged_is_kept_as_a_whole(sqlite_url: str) -> None:
+    async def steps() -> None:
+        where = LogSettings(url=sqlite_url, root=Path(), sample=0.5, queue=100)
+        writer = PredictionWriter(where, Metrics(), chance=iter([0.1, 0.9, 0.1]).__next__)
+        observed(writer, 1, 20_000)
+        assert writer.queued == 1
+        observed(writer, 1)
+        assert writer.queued == 1
+
+    asyncio.run(steps())
+
+
+def full_writer(url: str, kind: type[PredictionWriter] = PredictionWriter) -> PredictionWriter:
+    writer = kind(LogSettings(url=url, root=Path(), block=True, queue=1), Metrics())
+    observed(writer, 1)
+    assert writer.is_full
+    return writer
+
+
+def test_who_waits_for_room_and_is_late(sqlite_url: str) -> None:
+    async def steps() -> None:
+        writer = full_writer(sqlite_url)
+        for _ in range(100):
+            with pytest.raises(TooLate, match="had no room"):
+                await writer.room(time.monotonic())
+        gc.collect()
+        kept = [it for it in gc.get_objects() if isinstance(it, asyncio.Future) and it.cancelled()]
+        assert len(kept) < 10
+
+    asyncio.run(steps())
+
+
+def test_room_that_comes_just_before_the_wait(sqlite_url: str) -> None:
+    """The thread ends its chunk between the look for room and the wait for it."""
+
+    class Quick(PredictionWriter):
+        looked = False
+
+        @property
+        def is_full(self) -> bool:
+            full = super().is_full
+            if full and self.looked:
+                self.start()
+                self._thread_is_idle()
+            self.looked = True
+            return full
+
+        def _thread_is_idle(self) -> None:
+            while self.queued:
+                time.sleep(0.001)
+
+    async def steps() -> None:
+        writer = full_writer(sqlite_url, Quick)
+        await writer.room(time.monotonic() + 1)
+        assert await asyncio.to_thread(writer.stop, 30.0) == 0
+
+    asyncio.run(asyncio.wait_for(steps(), 60))

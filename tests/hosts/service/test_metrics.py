@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -10,7 +12,7 @@ from support.service_client import PROTOCOLS, send
 from support.service_server import counted
 from trivet.hosts.service.app import App
 from trivet.hosts.service.metrics import HELP, Metrics
-from trivet.hosts.service.serving import Models
+from trivet.hosts.service.serving import Family, Models
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.testing import FailingModel, LinearModel
 
@@ -72,3 +74,29 @@ def test_every_metric_has_a_name_and_a_text() -> None:
         assert not name.endswith("_total")
         assert kind in ("counter", "gauge", "histogram", "info")
         assert text.endswith(".")
+
+
+def test_one_look_at_the_models_at_a_time() -> None:
+    """A version dropped between two looks at once would be in neither one's list of the gone."""
+    metrics, inside, both = Metrics(), threading.Semaphore(0), threading.Event()
+
+    class Watched(Models):
+        @property
+        def families(self) -> Mapping[str, Family]:
+            inside.release()
+            both.wait(0.05)
+            return super().families
+
+    models = Watched((), 256, 1000)
+    models.add("m", LinearModel())
+    looks = [threading.Thread(target=metrics.look, args=(models,)) for _ in range(2)]
+    looks[0].start()
+    assert inside.acquire(timeout=60)
+    looks[1].start()
+    if inside.acquire(timeout=0.02):
+        both.set()
+    for look in looks:
+        look.join()
+    assert not both.is_set()
+    text = metrics.render()[0].decode()
+    assert counted(text, "trivet_model_info", model="m", version="1") == 1

@@ -6,15 +6,19 @@ import json
 from typing import Any
 
 import jsonschema
+import pyarrow as pa
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from support.service_client import application, ask
 from support.service_models import BoundedModel, EchoModel
+from trivet import parity
 from trivet.contract import Model
 from trivet.hosts.service.app import App
 from trivet.hosts.service.openapi import example_of
+from trivet.hosts.service.protocols.arrow import CONTENT_TYPE
 from trivet.hosts.service.serving import Models
 from trivet.json_schema import field_schema
 from trivet.schema import Field
@@ -55,6 +59,27 @@ def test_the_examples_are_answered(app: App, document: Any) -> None:
                 schema = document["components"] | {"$ref": f"#/schemas/{name}.answer"}
                 text = json.dumps(schema).replace("#/components/", "#/")
                 jsonschema.validate(answer.json(), json.loads(text))
+
+
+def test_only_an_address_with_a_version_promises_it(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    current, pinned = (
+        schemas[f"{name}.answer"]["oneOf"][0]["properties"] for name in ("linear", "linear.1")
+    )
+    assert current["version"] == {"type": "string", "examples": ["2"]}
+    assert "const" not in json.dumps(schemas["linear.answer"])
+    assert pinned["version"] == {"type": "string", "const": "1"}
+    assert set(pinned["digest"]) == {"type", "const"}
+
+
+def test_streams_and_the_wait_of_an_overload_are_described(document: Any) -> None:
+    operation = document["paths"]["/predict/linear"]["post"]
+    stream = "application/vnd.apache.arrow.stream"
+    for part in (operation["requestBody"], operation["responses"]["200"]):
+        assert list(part["content"]) == ["application/json", stream]
+    assert operation["responses"]["503"]["headers"]["Retry-After"]["required"]
+    assert "headers" not in operation["responses"]["504"]
+    assert "/v2" in document["info"]["description"]
 
 
 @pytest.mark.parametrize(
@@ -128,9 +153,22 @@ def test_names_cannot_write_into_the_page() -> None:
     assert "<script>alert" not in ask(app, "/docs").body.decode()
 
 
-_APP = application(
-    [LinearModel(version="1"), BoundedModel(), EchoModel(nullable=True)], key=("ride",), max_rows=50
-)
+def streams(rows: int) -> bytes:
+    """Write rows that each of the models can read: the columns of all of them."""
+    batches = [parity.synthetic(model.inputs, rows) for model in _MODELS]
+    columns = {name: b.column(name) for b in batches for name in b.schema.names}
+    batch = pa.RecordBatch.from_pydict(columns)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
+
+
+_MODELS: list[Model] = [LinearModel(version="1"), BoundedModel(), EchoModel(nullable=True)]
+_APP = application(_MODELS, key=("ride",), max_rows=50)
+schemathesis.serializer.alias(CONTENT_TYPE.decode(), "application/octet-stream")
+schemathesis.openapi.media_type(CONTENT_TYPE.decode(), st.integers(1, 50).map(streams))
 _SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", _APP)
 _SCHEMA.config.generation.update(allow_extra_parameters=False)  # any server takes unknown headers
 

@@ -36,7 +36,7 @@ def app() -> App:
         BoundedModel(on=[13.0]),
         LinearModel(name="arrow"),
     ]
-    return application(models, key=("ride",), max_rows=20_000, max_body=2**22)
+    return application(models, key=("ride", "in_timestamp"), max_rows=20_000, max_body=2**22)
 
 
 def stream(*batches: pa.RecordBatch, **options: Any) -> bytes:

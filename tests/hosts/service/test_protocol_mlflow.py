@@ -267,6 +267,67 @@ def test_truths_and_times_of_csv(app: App) -> None:
     refused(answer, "row 1: in_bool: type", "row 1: in_timestamp: type", "row 1: in_date: type")
 
 
+SAME: list[tuple[str, Any, Any]] = [
+    ("timestamp", "2024-01-01T00:00:00.1234569", "2024-01-01T00:00:00.123456Z"),
+    ("timestamp", "1950-01-01T00:00:00.9999999Z", "1950-01-01T00:00:00.999999Z"),
+    ("timestamp", "2024-01-01T00:00", "type"),
+    ("timestamp", "2024-01-01", "type"),
+    ("date", "0000-01-01", "type"),
+    ("string", "NA", "NA"),
+    ("string", "nan", "nan"),
+    ("string", "NULL", "NULL"),
+    ("string", "007", "007"),
+    ("float32", 1e39, "type"),
+    ("float32", -1e39, "type"),
+    ("float64", "NA", "type"),
+    ("int64", 9007199254740993, 9007199254740993),
+    ("int64", -9223372036854775808, -9223372036854775808),
+    ("int64", 9223372036854775808, "type"),
+    ("int64", "NA", "type"),
+]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize(("kind", "value", "found"), SAME)
+def test_a_value_is_read_the_same_in_every_protocol(
+    app: App, kind: str, value: Any, found: Any, beside: bool
+) -> None:
+    name, path = f"in_{kind}", PATH + "?model=open"
+    # In a column of CSV another cell makes integers floats, and floats texts.
+    other: Any = {"int64": 1.0, "float32": 0.5, "float64": 0.5}.get(kind, "") if beside else None
+    values = [value] if other is None else [value, other]
+    rows: list[Any] = [{name: v or None} for v in values]
+    tensor = {"name": name, "shape": [len(values)], "data": [v or None for v in values]}
+    tensor["datatype"] = {"int64": "INT64", "float32": "FP32", "float64": "FP64"}.get(kind, "BYTES")
+    csv = f"{name},id\n" + "".join(f"{v},1\n" for v in values)
+    records = ask(app, "/predict/open", {"rows": rows}).json()
+    answers = [
+        ask(app, path, csv, content_type="text/csv"),
+        ask(app, path, {"dataframe_records": rows}),
+        ask(app, path, {"inputs": {name: [v or None for v in values]}}),
+        ask(app, "/v2/models/open/infer", {"inputs": [tensor]}),
+    ]
+    if found == "type":
+        assert [e["code"] for e in records["errors"]] == ["type"]
+        assert [answer.status for answer in answers] == [400] * 4
+        assert all(f"row 0: {name}: type: " in answer.body.decode() for answer in answers)
+        return
+    assert records["predictions"][0][f"out_{kind}"] == found
+    assert [predictions(answer)[0][f"out_{kind}"] for answer in answers[:3]] == [found] * 3
+    told = {output["name"]: output["data"] for output in answers[3].json()["outputs"]}
+    assert told[f"out_{kind}"][0] == found
+
+
+def test_nan_is_null_in_a_column_that_may_have_it(app: App) -> None:
+    path = PATH + "?model=open"
+    body = "in_float64,in_int64\nNaN,1\n2.5,nan\n,9007199254740993\n"
+    found = predictions(ask(app, path, body, content_type="text/csv"))
+    assert [row["out_float64"] for row in found] == [None, 2.5, None]
+    assert [row["out_int64"] for row in found] == [1, None, 9007199254740993]
+    answer = ask(app, PATH, "x0,x1\nNaN,1\n", content_type="text/csv")
+    refused(answer, "row 0: x0: not_finite")
+
+
 def test_bad_rows_beyond_counting(app: App) -> None:
     body: Any = {"dataframe_records": [{"x0": "a", "x1": 1}] * 1000}
     refused(ask(app, PATH, body), "row 99: x0: type", "and more")

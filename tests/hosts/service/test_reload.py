@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +15,7 @@ from support.service_server import counted, wait_until
 from support.service_toys import Broken, Doubling, Tripling
 from trivet.artifacts import set_current
 from trivet.current import Source
-from trivet.errors import ModelNotFound
+from trivet.errors import InvalidModel, ModelNotFound
 from trivet.hosts.service.metrics import Metrics
 from trivet.hosts.service.reload import Library
 from trivet.hosts.service.serving import Models
@@ -140,5 +143,89 @@ def test_told_to_look(shelf: Shelf) -> None:
     shelf.library.watch(3600)
     set_current(shelf.home, "2")
     shelf.library.look_now()
+    wait_until(lambda: shelf.default == "2")
+    shelf.library.end()
+
+
+class Fails:
+    """A model's loading that fails for a while."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
+        self.error, self.tries = error, 0
+        real = Source.load
+
+        def load(source: Source, root: Path) -> Any:
+            self.tries += 1
+            if self.error is not None:
+                raise self.error
+            return real(source, root)
+
+        monkeypatch.setattr(Source, "load", load)
+
+
+def wrapped(cause: Exception) -> InvalidModel:
+    error = InvalidModel("an artifact cannot be read")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (OSError(errno.EIO, "Input/output error"), 4),
+        (wrapped(OSError(errno.ESTALE, "Stale file handle")), 4),
+        (MemoryError(), 4),
+        (wrapped(FileNotFoundError("manifest")), 1),
+        (wrapped(ValueError("no JSON")), 1),
+        (RuntimeError("in the model's own code"), 1),
+    ],
+)
+def test_what_may_pass_is_tried_again_and_what_is_broken_is_not(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int
+) -> None:
+    fails = Fails(monkeypatch, error)
+    shelf.turn("2")
+    shelf.library.look()
+    shelf.library.look()
+    fails.error = None
+    shelf.library.look()
+    assert fails.tries == tries
+    assert shelf.default == ("2" if tries > 1 else "1")
+    shelf.library.look()
+    assert fails.tries == tries
+
+
+def test_a_file_system_that_is_away_ends_nothing(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, away = Path.stat, threading.Event()
+
+    def stat(path: Path, **more: Any) -> Any:
+        if path.name == "current":
+            away.set()
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(path, **more)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    shelf.library.watch(0.001)
+    wait_until(away.is_set)
+    monkeypatch.undo()
+    assert shelf.loads("refused") == 0
+    set_current(shelf.home, "2")
+    wait_until(lambda: shelf.default == "2")
+    shelf.library.end()
+
+
+def test_a_look_that_fails_is_not_the_last_one(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def look(_: Library, **more: Any) -> None:
+        raise RuntimeError("whatever it is")
+
+    monkeypatch.setattr(Library, "look", look)
+    shelf.library.watch(0.001)
+    wait_until(lambda: "the look for new versions of models failed" in caplog.text)
+    monkeypatch.undo()
+    set_current(shelf.home, "2")
     wait_until(lambda: shelf.default == "2")
     shelf.library.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ import grpc
 import httpx
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 import trivet
 from support.service_server import PATIENCE, Service, wait_until
@@ -30,6 +32,7 @@ from trivet.current import Source
 from trivet.databases import connect
 from trivet.errors import SettingsError
 from trivet.hosts.service import server as parent
+from trivet.hosts.service import worker
 from trivet.hosts.service.connections import Sweeper
 from trivet.hosts.service.server import bind
 from trivet.hosts.service.settings import ServiceSettings
@@ -279,6 +282,26 @@ def test_a_port_in_use_is_named() -> None:
             bind(ServiceSettings(models=("m",), port=port))
     with pytest.raises(SettingsError, match=r"\[service\] host: no such"):
         bind(ServiceSettings(models=("m",), host="no such host"))
+    with pytest.raises(SettingsError, match=r"\[service\] host: 192.0.2.1 is no address of this"):
+        bind(ServiceSettings(models=("m",), host="192.0.2.1"))
+
+
+def test_grpc_needs_a_port_of_its_own() -> None:
+    with pytest.raises(SettingsError, match="grpc_port: 8080 is the port of HTTP already"):
+        bind(ServiceSettings(models=("m",), grpc_port=8080))
+    bind(ServiceSettings(models=("m",), port=0, grpc_port=0)).close()
+
+
+@pytest.mark.parametrize("found", [["grpc"], []])
+def test_grpc_needs_protobuf_too(monkeypatch: pytest.MonkeyPatch, found: list[str]) -> None:
+    def find_spec(name: str) -> Any:
+        if not found:
+            raise ModuleNotFoundError(name)  # as for a part of a package that is not there
+        return True if name in found else None
+
+    assert worker.grpc_is_there()
+    monkeypatch.setattr(worker, "find_spec", find_spec)
+    assert not worker.grpc_is_there()
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +309,10 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def test_tls_and_clients_with_certificates(tmp_path: Path, authority: trustme.CA) -> None:
+def test_tls_and_clients_with_certificates(
+    tmp_path: Path, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "trivet.service")
     server = authority.issue_cert("127.0.0.1")
     server.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     for place, blob in enumerate(server.cert_chain_pems):
@@ -308,12 +334,54 @@ def test_tls_and_clients_with_certificates(tmp_path: Path, authority: trustme.CA
         ):
             ask(client, 3)
         assert service.supervisor.grpc_port
+    assert "serving quick" in caplog.text
+    assert "the service is open" not in caplog.text  # nobody gets in without a certificate
 
 
-def test_certificates_that_are_none_are_named(tmp_path: Path) -> None:
-    given = ServiceSettings(models=("m",), tls_cert="cert.pem", tls_key="key.pem")
-    with pytest.raises(SettingsError, match="tls_cert, tls_key"):
-        check_tls(given, tmp_path)
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("cert.pem", None, r"tls_cert: .*/cert.pem cannot be read: No such file"),
+        ("key.pem", None, r"tls_key: .*/key.pem cannot be read: No such file"),
+        ("ca.pem", None, r"tls_client_ca: .*/ca.pem cannot be read: No such file"),
+        ("cert.pem", "junk", r"tls_cert: .*/cert.pem has no certificate"),
+        ("key.pem", "junk", r"tls_key: .*/key.pem has no private key"),
+        ("ca.pem", "junk", r"tls_client_ca: .*/ca.pem has no certificate"),
+        ("key.pem", "foreign", r"tls_key: .*/key.pem is not the key of .*/cert.pem"),
+        ("key.pem", "encrypted", r"tls_key: .*/key.pem has no private key, or an encrypted one"),
+    ],
+)
+def test_the_certificate_that_is_wrong_is_named(
+    tmp_path: Path, authority: trustme.CA, file: str, content: str | None, words: str
+) -> None:
+    server, foreign = (authority.issue_cert("127.0.0.1") for _ in range(2))
+    contents = {
+        "cert.pem": server.cert_chain_pems[0].bytes(),
+        "key.pem": server.private_key_pem.bytes(),
+        "ca.pem": authority.cert_pem.bytes(),
+    }
+    private = serialization.load_pem_private_key(contents["key.pem"], None)
+    wrong = {
+        "junk": b"junk",
+        "foreign": foreign.private_key_pem.bytes(),
+        "encrypted": private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        ),
+    }
+    if content is None:
+        del contents[file]
+    else:
+        contents[file] = wrong[content]
+    for name, blob in contents.items():
+        (tmp_path / name).write_bytes(blob)
+    given = {"tls_cert": "cert.pem", "tls_key": "key.pem", "tls_client_ca": "ca.pem"}
+    with pytest.raises(SettingsError, match=r"^\[service\] " + words):
+        check_tls(ServiceSettings(models=("m",), **given), tmp_path)  # type: ignore[arg-type]
+
+
+def test_without_certificates_there_is_nothing_to_check(tmp_path: Path) -> None:
     check_tls(ServiceSettings(models=("m",)), tmp_path)
 
 
@@ -321,7 +389,11 @@ class Connection:
     def __init__(self, cycle: Any) -> None:
         self.cycle = cycle
         self.cut = False
+        self.unread = 0
         self.transport = self
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def abort(self) -> None:
         self.cut = True
@@ -353,6 +425,11 @@ def test_connections_that_do_not_get_on_are_cut_off() -> None:
     late.cycle.response_complete = True  # after a long time; it has only just begun to rest
     assert sweeper.sweep([late], 230) == 0
     assert sweeper.sweep([late], 241) == 1
+    reading = Connection(Cycle(complete=True))
+    reading.unread = 1  # its answer is on the way
+    assert sweeper.sweep([reading], 300) == 0
+    assert sweeper.sweep([reading], 400) == 0
+    assert sweeper.sweep([reading], 401) == 1
 
 
 def save(root: Path, version: str, kind: type = Doubling) -> None:
@@ -390,7 +467,7 @@ def test_fifty_new_versions_under_load_and_not_one_failed_request(tmp_path: Path
         stop.set()
         for thread in threads:
             thread.join()
-        assert service.counted("trivet_model_loads_total", outcome="loaded") == 51
+        service.until(lambda: service.counted("trivet_model_loads_total", outcome="loaded") == 51)
     assert {code for code, _ in seen} == {200}
     for _, text in seen:
         assert ('"version":"1"' in text) == ('"y":14.0' in text)
@@ -484,9 +561,10 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_processes_end_when_their_parent_is_gone(tmp_path: Path) -> None:
-    project(tmp_path, 'stop_delay = "0s"\n')
+    project(tmp_path, 'stop_delay = "1200ms"\n')
     process, told = start(tmp_path)
     pid = int(told.rpartition('"process ')[0] and told.rsplit("process ", 1)[1].split()[0])
     process.kill()
-    process.communicate(timeout=PATIENCE)
+    _, rest = process.communicate(timeout=PATIENCE)
+    assert rest.count("parent process is gone") == 1
     wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists())

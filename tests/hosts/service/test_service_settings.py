@@ -71,11 +71,30 @@ def test_mistakes_are_named(tmp_path: Path, service: str, words: str) -> None:
         ({"api_keys": ("",)}, "api_keys: an empty key would let everyone in"),
         ({"tls_cert": "c"}, "tls_cert: a certificate and its key go together"),
         ({"tls_client_ca": "c"}, "tls_client_ca: clients can show certificates only"),
+        ({"cors_origins": ("example.com",)}, "cors_origins: no browser sends the origin 'example"),
+        ({"cors_origins": ("https://example.com/",)}, "without a path"),
     ],
 )
 def test_values_that_cannot_be(given: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ServiceSettings(**{"models": ("m",), **given})
+
+
+def test_origins_as_browsers_send_them() -> None:
+    origins = ("*", "null", "https://example.com", "http://localhost:3000")
+    assert ServiceSettings(models=("m",), cors_origins=origins).cors_origins == origins
+
+
+def test_all_mistakes_are_told_at_once_and_each_once(tmp_path: Path) -> None:
+    text = (
+        '[service]\nmodels = ["fare"]\ntimeout = "5x"\nlog = "all"\nworkers = 0\nmax_batch = -1\n'
+        'log_sample = 2\nmax_head = 3\ntls_cert = "c"\ntls_key = "${NOWHERE}"\n'
+    )
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, text)
+    keys = [line.partition("[service] ")[2].partition(":")[0] for line in caught.value.findings]
+    told = ["timeout", "tls_key", "log", "workers", "max_batch", "max_head", "log_sample"]
+    assert keys == told
 
 
 def test_a_key_may_have_any_name_where_nothing_is_logged() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +61,20 @@ def test_a_version_that_hangs_on_its_first_call_is_left_behind() -> None:
     held.go.set()
     models.add("held", LinearModel(version="3"))
     assert models.find("held").model.version == "3"
+
+
+def test_a_version_that_was_let_go_is_freed_without_the_collector() -> None:
+    models = Models((), 256, 1000)
+    models.observe(lambda version, batch, result, seconds: None)
+    first = weakref.ref(models.add("fare", LinearModel(version="1")).model)
+    gc.disable()  # it does not look at what was there when the service began
+    try:
+        models.add("fare", LinearModel(version="2"))
+        assert first() is not None
+        models.drop("fare", "1")
+        assert first() is None
+    finally:
+        gc.enable()
 
 
 def test_a_version_is_let_go(models: Models) -> None:

@@ -33,6 +33,11 @@ def test_the_least_and_its_defaults(tmp_path: Path) -> None:
     assert found.deployments == ["tips"]
 
 
+def test_what_is_kept_beside_the_outputs_is_known_by_its_key(tmp_path: Path) -> None:
+    found = load(tmp_path, f'[stream.tips]\n{LEAST}keep = ["zone"]\n').stream["tips"]
+    assert found.beside == (("[stream.tips] key", "ride"), ("[stream.tips] keep", "zone"))
+
+
 def test_all_of_it(tmp_path: Path) -> None:
     text = (
         f'[broker]\nurl = "kafka://host:9092"\n[stream.tips]\n{LEAST}keep = ["zone"]\n'

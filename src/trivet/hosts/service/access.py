@@ -1,12 +1,17 @@
-"""The access log: one JSON line a request, written a little later, so that no request waits."""
+"""The access log: one JSON line a request, written a little later, so that no request waits.
+
+A thread of its own writes: whoever should read standard error may have stopped to.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import os
 import re
-import sys
+import threading
 import time
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
@@ -14,6 +19,9 @@ import msgspec
 from trivet.hosts.service.serving import Served
 
 FLUSH_SECONDS = 0.2
+FLUSH_PATIENCE = 2.0
+"""So long an end waits for lines that nobody may ever read."""
+
 MAX_LINES = 10_000
 """So many lines may wait; more are not written, and their number is."""
 
@@ -43,22 +51,30 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
     rows: int = 0
 
 
+def to_stderr(text: str) -> None:
+    """Write to standard error, past the lock of `sys.stderr`: others want that to end."""
+    left = text.encode()
+    while left:
+        left = left[os.write(2, left) :]
+
+
 class AccessLog:
-    """Gathers lines and writes them together.
+    """Gathers lines, and has a thread write them together.
 
     Args:
         errors_only: Whether only requests that were refused or failed are told.
-        write: Takes some lines of text.
+        write: Takes some lines of text; may take as long as it wants.
     """
 
-    def __init__(
-        self, *, errors_only: bool, write: Callable[[str], object] = sys.stderr.write
-    ) -> None:
+    def __init__(self, *, errors_only: bool, write: Callable[[str], object] = to_stderr) -> None:
         self._least = 400 if errors_only else 0
         self._write = write
-        self._lines: list[Line] = []
+        self._lines: SimpleQueue[Line | threading.Event] = SimpleQueue()
+        # One is written by the event loop only, the other one by the thread only.
         self._left_out = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._told = 0
+        self._hurry = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def request(
         self,
@@ -73,11 +89,11 @@ class AccessLog:
         """Take note of one request."""
         if status < self._least:
             return
-        if len(self._lines) >= MAX_LINES:
+        if self._lines.qsize() >= MAX_LINES:
             self._left_out += 1
             return
         client = scope.get("client")
-        self._lines.append(
+        self._lines.put(
             Line(
                 time.time(),
                 "trivet.access",
@@ -94,22 +110,37 @@ class AccessLog:
                 rows,
             )
         )
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+            self._thread.start()
 
     def flush(self) -> None:
-        """Write what there is."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None
-        lines, self._lines = self._lines, []
-        told = [msgspec.json.encode(line).decode() for line in lines]
-        if self._left_out:
-            left_out = {"logger": "trivet.access", "left_out": self._left_out}
-            told.append(msgspec.json.encode(left_out).decode())
-            self._left_out = 0
-        if told:
-            self._write("\n".join(told) + "\n")
+        """Wait until what there is has been written, a little while at most."""
+        if self._thread is None:
+            return
+        written = threading.Event()
+        self._lines.put(written)
+        self._hurry.set()
+        written.wait(FLUSH_PATIENCE)
+        self._hurry.clear()
+
+    def _run(self) -> None:
+        while True:
+            first = self._lines.get()
+            self._hurry.wait(FLUSH_SECONDS)
+            taken = [first, *(self._lines.get() for _ in range(self._lines.qsize()))]
+            told = [msgspec.json.encode(line).decode() for line in taken if isinstance(line, Line)]
+            left_out = self._left_out - self._told
+            if left_out:
+                parts = {"logger": "trivet.access", "left_out": left_out}
+                told.append(msgspec.json.encode(parts).decode())
+                self._told += left_out
+            if told:
+                with suppress(OSError):  # nobody can read it any more
+                    self._write("\n".join(told) + "\n")
+            for each in taken:
+                if isinstance(each, threading.Event):
+                    each.set()
 
 
 def _trace(headers: list[tuple[bytes, bytes]]) -> str:

@@ -90,8 +90,21 @@ class Predictions:
         return self._lists
 
 
-def scored(model: Model, reader: RecordReader, batch: list[Waiting]) -> Result:
-    """Score the rows of several requests in one call."""
+def scored(
+    model: Model, reader: RecordReader, batch: list[Waiting]
+) -> list[tuple[list[Waiting], Result]]:
+    """Score the rows of several requests in one call; say what came of which of them.
+
+    Where the model fails on all of them together, each is scored alone: one caller's rows are no
+    other's fault.
+    """
+    result = _scored(model, reader, batch)
+    if isinstance(result, TrivetError) and len(batch) > 1:
+        return [([waiting], _scored(model, reader, [waiting])) for waiting in batch]
+    return [(batch, result)]
+
+
+def _scored(model: Model, reader: RecordReader, batch: list[Waiting]) -> Result:
     try:
         return scoring.score(model, _together(reader, batch))
     except TrivetError as error:

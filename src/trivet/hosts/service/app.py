@@ -16,7 +16,7 @@ from typing import Any
 
 from trivet.hosts.service import openapi
 from trivet.hosts.service.access import AccessLog
-from trivet.hosts.service.batcher import Waiting
+from trivet.hosts.service.answers import Waiting
 from trivet.hosts.service.bodies import SMALL, Bodies, Gone, Receive
 from trivet.hosts.service.callers import admit, id_of
 from trivet.hosts.service.exchange import (

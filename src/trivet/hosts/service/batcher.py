@@ -25,7 +25,6 @@ from trivet.contract import Model
 from trivet.errors import TrivetError
 from trivet.hosts.service.answers import (
     Answer,
-    Awaited,
     Predictions,
     Result,
     Waiting,
@@ -63,6 +62,8 @@ class Overloaded(TrivetError):
 class TooLate(TrivetError):
     """The request's deadline passed before it was answered."""
 
+
+Results = list[tuple[list[Waiting], Result]]
 
 Watch = Callable[[Sequence[Waiting], Result, float], None]
 """Told of every batch, after its requests have their answers: what came of it, and its seconds."""
@@ -140,8 +141,8 @@ class Batcher:
         with self._lock:
             self._waiting.append(waiting)
             self.queued += count
-        if not self._busy:
-            self._busy = True
+            begins, self._busy = not self._busy, True
+        if begins:
             loop.call_soon(self._begin)
 
     def refusal(self, count: int) -> Overloaded | None:
@@ -159,9 +160,17 @@ class Batcher:
 
     def retire(self) -> None:
         """End the thread once nothing waits any more; may be called from any thread."""
-        self._retired = True
-        if not self._busy:
-            self._end_thread()
+        with self._lock:
+            self._retired = True
+            if not self._busy:
+                self._end_thread()
+
+    def _rest(self) -> None:
+        """Nothing waits any more."""
+        with self._lock:
+            self._busy = False
+            if self._retired:
+                self._end_thread()
 
     def _end_thread(self) -> None:
         thread, self._thread = self._thread, None
@@ -174,23 +183,21 @@ class Batcher:
         for waiting in late:
             self._expire(waiting)
         if not batch:
-            self._busy = False
-            if self._retired:
-                self._end_thread()
+            self._rest()
         elif self.quick and rows <= QUICK_ROWS:
             began = time.perf_counter()
-            result = scored(self.model, self.reader, batch)
+            results = scored(self.model, self.reader, batch)
             seconds = time.perf_counter() - began
             if seconds > SLOW_SECONDS:  # no timer could go off meanwhile
                 self._end_late(batch)
-            self._answer(batch, result, seconds)
+            self._answer(results, seconds)
             self._slow = self._slow + 1 if seconds > SLOW_SECONDS else 0
             if self._slow == SLOW_TIMES:
                 self._move_out(seconds)
             if self._waiting:
                 asyncio.get_running_loop().call_soon(self._begin)
             else:
-                self._busy = False
+                self._rest()
         else:
             self._hand_over(batch)
 
@@ -223,7 +230,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         if self._thread is None:
             self._thread = Thread(f"model-{self.model.name}")
-        for waiting in batch:
+        for waiting in (*batch, *self._waiting) if self.quick else batch:
             if waiting.timer is None:  # it was queued for the event loop
                 patience = max(waiting.deadline - time.monotonic(), 0.0)
                 waiting.timer = loop.call_later(patience, self._expire, waiting)
@@ -241,11 +248,11 @@ class Batcher:
         """Score a batch, and those that came meanwhile; runs on the thread."""
         while call is not None:
             began = time.perf_counter()
-            result = scored(self.model, self.reader, call.batch)
+            results = scored(self.model, self.reader, call.batch)
             seconds = time.perf_counter() - began
             following, late = self._follow(call)
             with suppress(RuntimeError):  # the loop is closed: the service has ended
-                loop.call_soon_threadsafe(self._end, call, result, seconds, following, late)
+                loop.call_soon_threadsafe(self._end, call, results, seconds, following, late)
             call = following
 
     def _follow(self, call: _Call) -> tuple[_Call | None, list[Waiting]]:
@@ -260,7 +267,7 @@ class Batcher:
     def _end(
         self,
         call: _Call,
-        result: Result,
+        results: Results,
         seconds: float,
         following: _Call | None,
         late: list[Waiting],
@@ -278,7 +285,7 @@ class Batcher:
             self._expect(following)
         for waiting in late:
             self._expire(waiting)
-        self._answer(call.batch, result, seconds)
+        self._answer(results, seconds)
         if following is None:
             self._begin()
 
@@ -341,7 +348,18 @@ class Batcher:
             rows += waiting.count
         return batch, rows, late
 
-    def _answer(self, batch: list[Waiting], result: Result, seconds: float) -> None:
+    def _answer(self, results: Results, seconds: float) -> None:
+        each = seconds / len(results)
+        for batch, result in results:
+            self._tell(batch, result)
+            if self.watch is not None:
+                try:
+                    self.watch(batch, result, each)
+                except Exception:  # the requests have their answers; the next ones want theirs
+                    log.exception("a batch of model %s was not counted", self.model.name)
+
+    def _tell(self, batch: list[Waiting], result: Result) -> None:
+        """Give the requests of a batch their answers."""
         for waiting in batch:
             if waiting.timer is not None:
                 waiting.timer.cancel()
@@ -349,19 +367,17 @@ class Batcher:
             for waiting in batch:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(result)
+            return
+        predictions = Predictions(self.model, result.predictions)
+        if result.rows is None and not result.problems.num_rows:
+            start = 0
+            for waiting in batch:
+                stop = start + waiting.count
+                if not waiting.answer.done():
+                    waiting.answer.set_result(Answer(predictions, range(start, stop)))
+                start = stop
         else:
-            predictions = Predictions(self.model, result.predictions)
-            if result.rows is None and not result.problems.num_rows:
-                start = 0
-                for waiting in batch:
-                    stop = start + waiting.count
-                    if not waiting.answer.done():
-                        waiting.answer.set_result(Answer(predictions, range(start, stop)))
-                    start = stop
-            else:
-                share(batch, predictions, result)
-        if self.watch is not None:
-            self.watch(batch, result, seconds)
+            share(batch, predictions, result)
 
 
 @dataclass(slots=True, eq=False)
@@ -379,15 +395,3 @@ class _Call:
     alarm: asyncio.TimerHandle | None = None
     ended: bool = False
     left: bool = False
-
-
-__all__ = [
-    "Answer",
-    "Awaited",
-    "Batcher",
-    "Overloaded",
-    "Predictions",
-    "Result",
-    "TooLate",
-    "Waiting",
-]

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from trivet.hosts.service.exchange import Headers
@@ -22,9 +23,27 @@ from trivet.hosts.service.exchange import Headers
 ACCEPTS = 8
 """Connections that are taken in one turn of the event loop."""
 
+MAX_PIPELINED = 1000
+"""Requests that may wait on one connection for those before them."""
+
 CLOSE = (b"connection", b"close")
 
 _OF_UPGRADE = (b"upgrade", b"http2-settings")
+
+
+class _Flow(FlowControl):
+    """Reads no more while requests wait for their turn.
+
+    uvicorn goes on with each answer and each body that is asked for, and so without end.
+    """
+
+    def __init__(self, transport: Any, waiting: Collection[Any]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
@@ -38,6 +57,10 @@ class Connection(HttpToolsProtocol):
     _held: Any = None
     _begun: Any = None
     _begins: ClassVar[dict[int, tuple[Headers, bytes]]] = {}
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
@@ -68,6 +91,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
         cycle = self._held
         if cycle is None:
+            if len(self.pipeline) > MAX_PIPELINED:
+                raise ValueError("too many requests wait for their turn on one connection")
             return
         if self.app.straight(cycle.scope, bytes(cycle.body), self._write, cycle, self.loop):
             self._held = None
@@ -78,9 +103,10 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        following = self.pipeline.pop() if self.pipeline else None
         self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        if following is not None:
+            self._start_asgi_task(*following)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         own: Any = self.config.app
@@ -230,7 +256,8 @@ class Sweeper:
         seen, cut = {}, 0
         for connection in connections:
             cycle = connection.cycle
-            resting = cycle is None or cycle.response_complete
+            unread = connection.transport.get_write_buffer_size()
+            resting = cycle is None or (cycle.response_complete and not unread)
             known, rested, since = self._seen.get(connection, (None, False, now))
             if known is not cycle or rested is not resting:
                 since = now

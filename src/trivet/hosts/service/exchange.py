@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trivet.errors import TrivetError
-from trivet.hosts.service.batcher import Answer, Overloaded, TooLate
+from trivet.hosts.service.answers import Answer
+from trivet.hosts.service.batcher import Overloaded, TooLate
 from trivet.hosts.service.faults import NO_PROBLEMS, BadRows, Problems, Refused
 from trivet.hosts.service.serving import Models, Served
 from trivet.hosts.service.settings import ServiceSettings

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from trivet import scoring
 from trivet.hosts.service.answers import Waiting, places_of
-from trivet.hosts.service.serving import Served
+from trivet.hosts.service.serving import Version
 from trivet.records import text_of
 from trivet.results import rows as results
 from trivet.validation import Decoded, no_problems
@@ -24,6 +24,14 @@ they carry beside their inputs: row by row, or as columns of some batches.
 Nothing in it leads back to the request: thousands of answered ones, with all that hangs on them,
 would be looked at by the garbage collector again and again. A plain tuple of plain values is not.
 """
+
+
+ROW_BYTES = 1024
+"""What is kept of a row counts as one row for each so many bytes."""
+
+
+NESTED = 16
+"""So many bytes, about, a list or an object takes for each byte of its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +46,17 @@ class Entry:
         result: What came of it.
         ended: When, by `time.monotonic`.
         at: When, as seconds since 1970.
+        weight: As how many rows it counts while it waits.
     """
 
-    served: Served
+    served: Version
     requests: Sequence[Asked]
     rows: int
     total: int
     result: scoring.Scored
     ended: float
     at: float
+    weight: int = 0
 
 
 def asked(start: int, waiting: Waiting) -> Asked:
@@ -58,18 +68,38 @@ def asked(start: int, waiting: Waiting) -> Asked:
     elif waiting.beside is None:
         batches = (waiting.rows.batch,)
     else:
-        batches = (waiting.beside, waiting.rows.batch)
+        batches = (waiting.rows.batch, waiting.beside)
     return start, waiting.count, waiting.name, waiting.began, values, batches
 
 
-def columns_of(served: Served) -> pa.Schema:
+def weight_of(rows: int, requests: Sequence[Asked], result: scoring.Scored) -> int:
+    """Return as how many rows counts what is kept of a batch: more, where it is large.
+
+    A batch of which one request is logged is kept as a whole, and a key may be as long as a body.
+    """
+    size: int = result.inputs.get_total_buffer_size() + result.predictions.get_total_buffer_size()
+    if result.problems.num_rows:
+        size += result.problems.get_total_buffer_size()
+    for *_, values, batches in requests:
+        for batch in batches:
+            size += batch.get_total_buffer_size()
+        for row in values:
+            for value in row:
+                if isinstance(value, str):
+                    size += len(value)
+                elif isinstance(value, (list, dict)):
+                    size += NESTED * len(text_of(value) or "")
+    return max(rows, size // ROW_BYTES)
+
+
+def columns_of(served: Version) -> pa.Schema:
     """Return the columns of a model's rows beside the fixed ones."""
     keys = [pa.field(name, pa.string()) for name in served.reader.beside]
     return pa.schema(keys + [pa.field(f.name, f.arrow.type) for f in served.model.outputs])
 
 
 def predictions_of(
-    served: Served, number: int, entries: Sequence[Entry]
+    served: Version, number: int, entries: Sequence[Entry]
 ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Put the good rows of some batches into the columns of their table, beside their inputs."""
     ids: list[str] = []
@@ -125,7 +155,7 @@ def predictions_of(
     return pa.RecordBatch.from_pydict(columns), whole_inputs
 
 
-def rejects_of(served: Served, deployment: str, entries: Sequence[Entry]) -> pa.RecordBatch:
+def rejects_of(served: Version, deployment: str, entries: Sequence[Entry]) -> pa.RecordBatch:
     """Return the rows of ``trivet_rejects``, one for each problem."""
     names, encode = served.reader.beside, msgspec.json.Encoder().encode
     sources: list[str] = []
@@ -175,7 +205,7 @@ def _id(name: str, count: int, row: int) -> str:
 
 
 def _keys(
-    served: Served,
+    served: Version,
     count: int,
     values: Sequence[Sequence[Any]],
     batches: Sequence[pa.RecordBatch],
@@ -185,9 +215,14 @@ def _keys(
     if batches:
         columns: list[list[Any]] = []
         for name in served.reader.beside:
-            found = (b.column(name).to_pylist() for b in batches if name in b.schema.names)
-            columns.append(next(found, [None] * count))
+            found = [b.column(name).to_pylist() for b in batches if name in b.schema.names]
+            columns.append(list(map(_first, *found)) if found else [None] * count)
         values = [[column[row] for column in columns] for row in range(count)]
     for place, row in enumerate(values):
         if only is None or place in only:
             yield [text_of(value) for value in row]
+
+
+def _first(value: Any, sent: Any = None) -> Any:
+    """Return a key's value as it was read; as it was sent where it could not be."""
+    return sent if value is None else value

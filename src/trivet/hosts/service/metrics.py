@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 
 from trivet.counts import Counts, Help
-from trivet.hosts.service.batcher import Result, Waiting
-from trivet.hosts.service.serving import Models, Served
+from trivet.hosts.service.answers import Result, Waiting
+from trivet.hosts.service.serving import Models, Served, Version
 
 LATENCY = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -47,6 +48,7 @@ class Metrics(Counts):
         self._requests: dict[tuple[str, str, str, int], tuple[int, int]] = {}
         self._batches: dict[tuple[str, str], tuple[int, int, int]] = {}
         self._loaded: set[tuple[str, str, str]] = set()
+        self._looking = threading.Lock()
 
     def request(self, served: Served | None, protocol: str, status: int, seconds: float) -> None:
         """Count one request."""
@@ -62,7 +64,7 @@ class Metrics(Counts):
         numbers[start + len(LATENCY) + 1] += seconds
 
     def batch(
-        self, served: Served, batch: Sequence[Waiting], result: Result, seconds: float
+        self, served: Version, batch: Sequence[Waiting], result: Result, seconds: float
     ) -> None:
         """Count one batch; an observer of `trivet.hosts.service.serving.Models`."""
         key = (served.name, served.model.version)
@@ -84,20 +86,20 @@ class Metrics(Counts):
 
     def look(self, models: Models) -> None:
         """Set the gauges that tell how the models are."""
-        gone, self._loaded = self._loaded, set()
-        for family in models.families.values():
-            queued = lost = 0
-            for version, served in family.versions.items():
-                queued += served.batcher.queued
-                lost += served.batcher.lost
-                which = family.name, version, served.model.digest[:12]
-                self._tell(which, float(version == family.default))
-                self._loaded.add(which)
-            self.gauge("trivet_queue_rows", queued, model=family.name)
-            self.gauge("trivet_model_threads_lost", lost, model=family.name)
-
-        for which in gone - self._loaded:
-            self._tell(which, 0.0)
+        with self._looking:  # a version is loaded on a thread of its own
+            gone, self._loaded = self._loaded, set()
+            for family in models.families.values():
+                queued = lost = 0
+                for version, served in family.versions.items():
+                    queued += served.batcher.queued
+                    lost += served.batcher.lost
+                    which = family.name, version, served.model.digest[:12]
+                    self._tell(which, float(version == family.default))
+                    self._loaded.add(which)
+                self.gauge("trivet_queue_rows", queued, model=family.name)
+                self.gauge("trivet_model_threads_lost", lost, model=family.name)
+            for which in gone - self._loaded:
+                self._tell(which, 0.0)
 
     def _tell(self, which: tuple[str, str, str], value: float) -> None:
         model, version, digest = which

@@ -15,6 +15,7 @@ from trivet import parity
 from trivet.hosts.service.exchange import Protocol, Reply
 from trivet.hosts.service.faults import HTTP
 from trivet.hosts.service.page import page
+from trivet.hosts.service.protocols.arrow import CONTENT_TYPE as ARROW
 from trivet.hosts.service.serving import Models, Served
 from trivet.hosts.service.settings import ServiceSettings
 from trivet.json_schema import plain, row_schema
@@ -23,6 +24,12 @@ from trivet.validation import CODES
 _CSP = (
     b"default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; "
     b"form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+_OTHERS = (
+    "Records and Arrow streams. The same models are served in two protocols that have descriptions "
+    "of their own: the Open Inference Protocol, version 2, at /v2 (GET /v2/models/NAME tells a "
+    "model's tensors), and MLflow's scoring protocol at POST /invocations."
 )
 
 
@@ -76,14 +83,15 @@ def document(models: Models, settings: ServiceSettings) -> dict[str, Any]:
             paths[f"{base}/versions/{version}"] = _predict(
                 served, name, f"{family.name}, version {version}"
             )
-            _describe(schemas, served, name)
+            _describe(schemas, served, name, pinned=True)
     paths |= _own_paths()
     described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "Trivet service",
             "version": metadata.version("trivet"),
-            "description": "Predictions of " + ", ".join(models.families),
+            "summary": "Predictions of " + ", ".join(models.families),
+            "description": _OTHERS,
         },
         "paths": paths,
         "components": {"schemas": schemas},
@@ -106,13 +114,17 @@ def example_of(served: Served) -> dict[str, Any]:
     return {name: plain(value) for name, value in row.items() if name in model.inputs.names}
 
 
-def _describe(schemas: dict[str, Any], served: Served, name: str) -> None:
+def _describe(schemas: dict[str, Any], served: Served, name: str, *, pinned: bool = False) -> None:
+    """Describe what is sent to a model and what comes back.
+
+    The version in use is another one tomorrow: only an address that names one promises it.
+    """
     model = served.model
     beside = [n for n in served.reader.beside if n not in model.inputs.names]
+    scored_by = {"model": model.name, "version": model.version, "digest": model.digest}
     lineage = {
-        "model": {"type": "string", "const": model.name},
-        "version": {"type": "string", "const": model.version},
-        "digest": {"type": "string", "const": model.digest},
+        key: {"type": "string", **({"const": told} if pinned else {"examples": [told]})}
+        for key, told in scored_by.items()
     }
     row = {"$ref": f"#/components/schemas/{name}.row"}
     prediction = {"$ref": f"#/components/schemas/{name}.prediction"}
@@ -177,7 +189,8 @@ def _predict(served: Served, name: str, summary: str) -> dict[str, Any]:
                             "one": {"summary": "One row", "value": row},
                             "many": {"summary": "Several rows", "value": {"rows": [row, row]}},
                         },
-                    }
+                    },
+                    **_stream("The inputs by name, and the columns of key"),
                 },
             },
             "responses": {
@@ -186,7 +199,11 @@ def _predict(served: Served, name: str, summary: str) -> dict[str, Any]:
                     "content": {
                         "application/json": {
                             "schema": {"$ref": f"#/components/schemas/{name}.answer"}
-                        }
+                        },
+                        **_stream(
+                            "To a stream: the outputs, null where a row was rejected, and "
+                            "trivet_error with its problems as JSON"
+                        ),
                     },
                     "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
                 },
@@ -197,10 +214,17 @@ def _predict(served: Served, name: str, summary: str) -> dict[str, Any]:
     }
 
 
+def _stream(description: str) -> dict[str, Any]:
+    schema = {"type": "string", "format": "binary", "description": description}
+    return {ARROW.decode(): {"schema": schema}}
+
+
 def _faults(*kinds: str) -> dict[str, Any]:
+    later = {"description": "Seconds to wait", "schema": {"type": "integer"}, "required": True}
     return {
         str(HTTP[kind][0]): {
             "description": HTTP[kind][1],
+            **({"headers": {"Retry-After": later}} if HTTP[kind][0] == 503 else {}),
             "content": {
                 "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
             },

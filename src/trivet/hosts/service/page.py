@@ -14,7 +14,7 @@ def page(described: Mapping[str, Any]) -> str:
     for path, item in described["paths"].items():
         for method, operation in item.items():
             parts.append(_operation(path, method, operation, described))
-    title = html.escape(described["info"]["description"])
+    title = html.escape(described["info"]["summary"])
     return _PAGE.format(title=title, parts="\n".join(parts))
 
 

@@ -24,6 +24,9 @@ log = logging.getLogger("trivet.service")
 
 Stamp = tuple[int, int, int] | None
 
+UNKNOWN = (-1, -1, -1)
+"""The stamp of no file."""
+
 
 class Library:
     """Loads the service's models and follows their current versions.
@@ -91,6 +94,8 @@ class Library:
             try:
                 self._load(source)
             except Exception as error:  # noqa: BLE001 - loading runs foreign code; the old one goes on
+                if _passes(error):
+                    self._stamps[source] = UNKNOWN
                 self._metrics.count("trivet_model_loads", 1, model=source.name, outcome="refused")
                 kind = "" if isinstance(error, TrivetError) else f"{type(error).__name__}: "
                 in_use = self._models.families[source.name].default
@@ -108,7 +113,10 @@ class Library:
             self._wake.clear()
             forced, self._forced = self._forced, False
             if not self._ended:
-                self.look(forced=forced)
+                try:
+                    self.look(forced=forced)
+                except Exception:
+                    log.exception("the look for new versions of models failed; the next one comes")
 
     def _stamp(self, source: Source) -> Stamp:
         """Return what changes when another version becomes current."""
@@ -117,8 +125,10 @@ class Library:
             return None
         try:
             found = pointer.stat()
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError:  # of a file system that is away; what is known of it stays
+            return self._stamps.get(source)
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _load(self, source: Source) -> None:
@@ -167,5 +177,13 @@ def _pointer(source: Source, root: Path) -> Path | None:
     """Return the file that says which version is current, if the source follows it."""
     if source.version is not None or "@" in source.uri or source.uri.startswith("models:/"):
         return None
-    pointer = root / source.uri / "current"
-    return pointer if pointer.exists() else None
+    return root / source.uri / "current"
+
+
+def _passes(error: BaseException | None) -> bool:
+    """Say whether another try may end better: a file could not be read, its content is not bad."""
+    while error is not None:
+        if isinstance(error, (OSError, MemoryError)) and not isinstance(error, FileNotFoundError):
+            return True
+        error = error.__cause__
+    return False

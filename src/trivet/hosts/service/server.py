@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from contextlib import ExitStack, closing
@@ -30,8 +31,14 @@ def bind(settings: ServiceSettings) -> socket.socket:
     """Bind the service's port, without listening yet.
 
     Raises:
-        SettingsError: It is in use, or the address is not one of this machine.
+        SettingsError: It is in use, or that of gRPC too, or the address is not one of this machine.
     """
+    port = settings.port
+    if port and settings.grpc and settings.grpc_port == port and worker.grpc_is_there():
+        raise SettingsError(
+            f"[service] grpc_port: {port} is the port of HTTP already; write another grpc_port, "
+            "or grpc = false"
+        )
     return _bound(settings.host, settings.port, "port")
 
 
@@ -51,9 +58,15 @@ def _bound(host: str, port: int, key: str, *, shared: bool = False) -> socket.so
         found.bind(address)
     except OSError as error:
         found.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise SettingsError(
+                f"[service] host: {host} is no address of this machine; write one that is, "
+                "127.0.0.1 or 0.0.0.0"
+            ) from error
+        stop = "stop what is using it or " if error.errno == errno.EADDRINUSE else ""
         raise SettingsError(
             f"[service] {key}: {host}:{port} cannot be bound: {error.strerror}; "
-            f"stop what is using it or write another {key}"
+            f"{stop}write another {key}"
         ) from error
     return found
 
@@ -157,7 +170,7 @@ class Supervisor:
         where = f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
         grpc = f", gRPC on {self.grpc_port}" if self.grpc_port else ""
         log.info("serving %s on %s%s", listed, where, grpc)
-        if not settings.api_keys:
+        if not settings.api_keys and not settings.tls_client_ca:
             log.warning("the service is open: no api_keys are set, so anyone may ask it")
 
     def _count(self, number: int) -> None:

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from trivet import parity, scoring
 from trivet.contract import Model
 from trivet.errors import PredictionError
-from trivet.hosts.service.batcher import QUICK_SECONDS, Batcher, Result, Waiting
+from trivet.hosts.service.answers import Result, Waiting
+from trivet.hosts.service.batcher import QUICK_SECONDS, Batcher
 from trivet.hosts.service.faults import Refused
 from trivet.hosts.service.lane import Thread
 from trivet.records import RecordReader
@@ -28,13 +29,12 @@ BUSY_FACTOR = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """One version of a model, warmed up and with its queue.
+class Version:
+    """One version of a model, as those see it who are told of its batches.
 
     Attributes:
         model: The model.
         reader: Reads its rows from JSON.
-        batcher: Its queue.
         name: Its name in the project file, by which it is asked.
         example: One of its input rows, if it came with one.
         summary: What is told of it to those who read the results only.
@@ -42,10 +42,23 @@ class Served:
 
     model: Model
     reader: RecordReader
-    batcher: Batcher
     name: str = ""
     example: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served(Version):
+    """One version of a model, warmed up and with its queue.
+
+    The queue knows the version and not this, or neither would ever be freed: the collector does
+    not look at what was there when the service began.
+
+    Attributes:
+        batcher: Its queue.
+    """
+
+    batcher: Batcher
 
 
 @dataclass(slots=True)
@@ -57,7 +70,7 @@ class Family:
     versions: dict[str, Served] = field(default_factory=dict)
 
 
-Observer = Callable[[Served, Sequence[Waiting], Result, float], None]
+Observer = Callable[[Version, Sequence[Waiting], Result, float], None]
 """Told of every batch; see `trivet.hosts.service.batcher.Watch`."""
 
 
@@ -129,13 +142,14 @@ class Models:
         rows = _rows(reader, model, example)
         quick = self._within(model, lambda: warm_up(model, rows, live=live))
         batcher = Batcher(model, reader, quick, self._max_batch, self._max_queue, self._hang_after)
-        served = Served(model, reader, batcher, name, example or {}, summary or {})
+        told = (model, reader, name, example or {}, summary or {})
+        served, version = Served(*told, batcher=batcher), Version(*told)
         observers = self._observers
         if observers:
 
             def watch(batch: Sequence[Waiting], result: Result, seconds: float) -> None:
                 for observer in observers:
-                    observer(served, batch, result, seconds)
+                    observer(version, batch, result, seconds)
 
             batcher.watch = watch
         with self._lock:
@@ -195,7 +209,8 @@ class Models:
         if family is None:
             known = ", ".join(self._families)
             raise Refused("not_found", f"there is no model {name!r}; there are {known}")
-        served = family.versions.get(family.default if version is None else version)
+        wanted = family.default if version is None else version  # before the versions, as it is set
+        served = family.versions.get(wanted)
         if served is None:
             known = ", ".join(family.versions)
             raise Refused(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from trivet.results.rows import SERVICE, reserved
+
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +82,15 @@ class ServiceSettings:
     reload_every: dt.timedelta = dt.timedelta(seconds=1)
 
     def __post_init__(self) -> None:
+        mistakes = [*self._mistakes(), *self._mistakes_of_access()]
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+
+    def _mistakes(self) -> Iterator[str]:
         if not self.models:
-            raise ValueError("models: name at least one of [models]")
+            yield "models: name at least one of [models]"
         if len(set(self.models)) < len(self.models):
-            raise ValueError("models: each name and version once")
+            yield "models: each name and version once"
         for name, least, most in (
             ("port", 0, 65_535),
             ("grpc_port", 0, 65_535),
@@ -97,23 +106,35 @@ class ServiceSettings:
             value = getattr(self, name)
             if value < least or (most is not None and value > most):
                 between = f"{least} or more" if most is None else f"a number from {least} to {most}"
-                raise ValueError(f"{name}: {between}")
+                yield f"{name}: {between}"
         for name in self.key if self.log == "results" else ():
             if name.lower() in reserved(SERVICE):
-                raise ValueError(f"key: every row has a column {name!r} of its own; rename it")
+                yield f"key: every row has a column {name!r} of its own; rename it"
         for name in ("timeout", "keep_alive", "reload_every"):
             if not getattr(self, name):
-                raise ValueError(f"{name}: more than nothing")
+                yield f"{name}: more than nothing"
         if not 0 < self.log_sample <= 1:
-            raise ValueError('log_sample: a share above 0, up to 1; log = "none" logs nothing')
+            none = "" if self.log_sample else '; log = "none" logs nothing'
+            yield f"log_sample: a share above 0, up to 1{none}"
+
+    def _mistakes_of_access(self) -> Iterator[str]:
         if not all(self.api_keys):
-            raise ValueError("api_keys: an empty key would let everyone in; remove it or set it")
+            yield "api_keys: an empty key would let everyone in; remove it or set it"
         if bool(self.tls_cert) != bool(self.tls_key):
-            raise ValueError(
-                "tls_cert: a certificate and its key go together; set tls_cert and tls_key"
-            )
+            yield "tls_cert: a certificate and its key go together; set tls_cert and tls_key"
         if self.tls_client_ca and not self.tls_cert:
-            raise ValueError("tls_client_ca: clients can show certificates only with tls_cert set")
+            yield "tls_client_ca: clients can show certificates only with tls_cert set"
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                yield (
+                    f"cors_origins: no browser sends the origin {origin!r}; write it with its "
+                    'scheme and without a path, such as "https://app.example.com"'
+                )
+
+    @property
+    def beside(self) -> tuple[tuple[str, str], ...]:
+        """Columns that are kept beside the outputs, each behind the key that names it."""
+        return tuple(("[service] key", name) for name in self.key if self.log == "results")
 
     def pinned(self) -> list[tuple[str, str | None]]:
         """Return `models` as names and versions, None for the current one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.answers import Answer
 from trivet.hosts.service.exchange import Reply, Write
 from trivet.hosts.service.protocols import records
 from trivet.hosts.service.serving import Served

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import importlib.util
 import logging
 import os
+import select
 import signal
 import socket
 import ssl
@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ class Worker:
             settings.keep_alive.total_seconds(),
             timeout + settings.keep_alive.total_seconds(),
         )
-        self._stopping = False
+        self._stopping = self._orphan = False
 
     def run(self) -> bool:
         """Load the models, serve until told to stop; return whether a model still hangs."""
@@ -252,7 +253,8 @@ class Worker:
             if self._writer is not None:
                 self._metrics.gauge("trivet_log_queue_rows", self._writer.queued)
         if counter % round(BEAT_SECONDS * 10) == 0:
-            self._tell(BEAT)
+            if select.select([], [self._parent], [], 0)[1]:  # or it would wait for its parent
+                self._tell(BEAT)
             connections = tuple(self._server.server_state.connections)
             self._sweeper.sweep(connections, time.monotonic())
 
@@ -264,6 +266,9 @@ class Worker:
 
     def _orphaned(self) -> None:
         """End as after a stop signal: nobody would replace or stop this process any more."""
+        if self._orphan:
+            return
+        self._orphan = True
         asyncio.get_running_loop().remove_reader(self._parent.fileno())
         log.error("the service's parent process is gone; process %d ends too", os.getpid())
         self._stop()
@@ -306,24 +311,45 @@ def work(plan: Plan, number: int, sock: socket.socket, grpc_port: int, parent: P
 
 def grpc_is_there() -> bool:
     """Say whether the library for gRPC is installed."""
-    return importlib.util.find_spec("grpc") is not None
+    try:
+        found = [find_spec(name) for name in ("grpc", "google.protobuf")]
+    except ModuleNotFoundError:  # nothing of google's
+        return False
+    return None not in found
 
 
 def check_tls(settings: ServiceSettings, root: Path) -> None:
     """Make sure that the certificates can be used.
 
     Raises:
-        SettingsError: One cannot be read, or key and certificate do not belong together.
+        SettingsError: One cannot be read, or key and certificate do not belong together; names
+            the one that is wrong.
     """
     if not settings.tls_cert:
         return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    cert, key = root / settings.tls_cert, root / settings.tls_key
+    files = {"tls_cert": cert, "tls_key": key}
+    if settings.tls_client_ca:
+        files["tls_client_ca"] = root / settings.tls_client_ca
+    for name, path in files.items():
+        try:
+            path.read_bytes()
+            if name != "tls_key":
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+        except ssl.SSLError as error:
+            raise SettingsError(
+                f"[service] {name}: {path} has no certificate; name a file of PEM"
+            ) from error
+        except OSError as error:
+            raise SettingsError(
+                f"[service] {name}: {path} cannot be read: {error.strerror}; name a file of PEM"
+            ) from error
     try:
-        context.load_cert_chain(root / settings.tls_cert, root / settings.tls_key)
-        if settings.tls_client_ca:
-            context.load_verify_locations(root / settings.tls_client_ca)
+        # An encrypted key would have its password asked for at each start, of whoever is there.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
     except OSError as error:
+        foreign = isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH"
+        what = f"is not the key of {cert}" if foreign else "has no private key, or an encrypted one"
         raise SettingsError(
-            f"[service] tls_cert, tls_key or tls_client_ca: {error}; name PEM files that are "
-            "readable and belong together"
+            f"[service] tls_key: {key} {what}; name the certificate's own, PEM, without a password"
         ) from error

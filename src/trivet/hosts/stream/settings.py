@@ -78,6 +78,11 @@ class StreamSettings:
     metrics_port: int | None = None
 
     def __post_init__(self) -> None:
+        mistakes = list(self._mistakes())
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+
+    def _mistakes(self) -> Iterator[str]:
         for name, least, most in (
             ("max_batch", 1, None),
             ("max_event", 1, None),
@@ -89,17 +94,15 @@ class StreamSettings:
             value = getattr(self, name)
             if value is not None and (value < least or (most is not None and value > most)):
                 between = f"{least} or more" if most is None else f"a number from {least} to {most}"
-                raise ValueError(f"{name}: {between}")
+                yield f"{name}: {between}"
         for name in ("reload_every", "stalled_after"):
             if not getattr(self, name):
-                raise ValueError(f"{name}: more than nothing")
-        for wrong, said in self._contradictions():
-            if wrong:
-                raise ValueError(said)
+                yield f"{name}: more than nothing"
+        yield from (said for wrong, said in self._contradictions() if wrong)
         try:
             _ = self.begin
         except ValueError as error:
-            raise ValueError(f"start: {error}") from None
+            yield f"start: {error}"
 
     def _contradictions(self) -> Iterator[tuple[bool, str]]:
         beside = (*self.key, *self.keep)
@@ -117,6 +120,15 @@ class StreamSettings:
         fields = bool(self.id_field or self.time_field)
         yield fields and not plain, 'id_field: CloudEvents have an id; for format = "json" only'
         yield bool(self.types) and plain, "types: plain JSON has no types; for CloudEvents only"
+
+    @property
+    def beside(self) -> tuple[tuple[str, str], ...]:
+        """Columns that are kept beside the outputs, each behind the key that names it."""
+        return tuple(
+            (f"[stream.{self.name}] {key}", name)
+            for key, names in (("key", self.key), ("keep", self.keep))
+            for name in names
+        )
 
     @property
     def begin(self) -> Start:

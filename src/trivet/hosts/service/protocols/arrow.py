@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from trivet.errors import SchemaError
-from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.answers import Answer
 from trivet.hosts.service.exchange import (
     LARGE_BYTES,
     LARGE_ROWS,
@@ -34,6 +34,7 @@ from trivet.hosts.service.faults import HTTP, BadRows, Problems, Refused
 from trivet.hosts.service.protocols.columns import MAX_PROBLEMS, answered, filled, taken, tell
 from trivet.hosts.service.protocols.problems import by_row
 from trivet.hosts.service.serving import Served
+from trivet.schema import Field, Schema, type_name
 from trivet.validation import Decoded, conform
 
 CONTENT_TYPE = b"application/vnd.apache.arrow.stream"
@@ -108,7 +109,9 @@ def _read(body: bytes, served: Served, context: Context) -> tuple[Decoded, pa.Re
             if not count:
                 raise Refused("bad_request", "the request has no rows")
             batch = pa.concat_batches(batches) if len(batches) > 1 else batches[0]
-            return conform(filled(batch, schema), schema), _beside(batch, context.models.key)
+            return conform(filled(batch, schema), schema), _beside(
+                batch, schema, context.models.key
+            )
     except (pa.ArrowException, OSError, struct.error, IndexError, ValueError) as error:
         raise Refused("bad_request", f"not a stream of Arrow IPC: {error}"[:400]) from None
     except SchemaError as error:
@@ -205,19 +208,25 @@ def _decoded(column: pa.Array) -> pa.Array:
     return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
-def _beside(batch: pa.RecordBatch, key: Sequence[str]) -> pa.RecordBatch | None:
+def _beside(batch: pa.RecordBatch, schema: Schema, key: Sequence[str]) -> pa.RecordBatch | None:
+    """Read the key's columns; one that is an input has its problems told as such."""
     names = [name for name in key if name in batch.schema.names]
+    columns = []
     for name in names:
         column = batch.column(name)
-        try:
-            if pa.types.is_temporal(column.type) or pa.types.is_nested(column.type):
-                column.to_pylist()  # as the log will: not every moment is one that Python has
-        except (ValueError, OverflowError) as error:
-            raise SchemaError(
-                f"column {name!r} is {column.type}, with a value that no key has ({error}); "
-                "cast it to an integer or to text"
-            ) from None
-    return batch.select(names) if names else None
+        kind = type_name(column.type)
+        if kind in ("timestamp", "date"):
+            dated = conform(
+                batch.select([name]), Schema([Field(name=name, type=kind, nullable=True)])
+            )
+            if dated.problems.num_rows and name not in schema.names:
+                raise SchemaError(
+                    f"column {name!r} is {column.type}, with a value that no key has "
+                    f"({dated.problems.column('reason')[0]}); cast it to an integer or to text"
+                )
+            column = dated.batch.column(0)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names=names) if names else None
 
 
 def _written(answer: Answer, served: Served, name: str) -> bytes:

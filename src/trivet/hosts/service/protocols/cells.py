@@ -1,12 +1,13 @@
 """CSV as columns of a model, for the protocols that take it.
 
 A column has the type that all its cells are of. Where a field cannot take that type, its cells are
-read apart: one bad cell is no other's fault.
+read apart: one bad cell is no other's fault. Text and times, which mean the same in every protocol,
+and the key are read as the texts that they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import pyarrow as pa
@@ -16,11 +17,13 @@ import pyarrow.csv
 from trivet.errors import SchemaError
 from trivet.hosts.service.faults import BadRows, Problems, Refused
 from trivet.hosts.service.protocols.columns import MAX_BAD, filled, read_column, taken
-from trivet.hosts.service.protocols.tensors import NUMBERS, OF_FIELD
 from trivet.schema import Field, Schema
 from trivet.validation import Decoded, conform, merge, together
 
 MAX_COLUMNS = 10_000
+
+_EXACT = 2.0**53
+_WHOLE = r"^-?[0-9]+$"
 
 
 def read_csv(
@@ -35,12 +38,13 @@ def read_csv(
     head = body.split(b"\n", 1)[0]
     if head.count(b",") >= MAX_COLUMNS:
         raise Refused("bad_request", f"CSV of more than {MAX_COLUMNS} columns is not read")
-    texts = {f.name: pa.string() for f in schema if f.type == "string"}
+    texts = [f.name for f in schema if f.type in ("string", "timestamp", "date")]
+    texts += [name for name in key if name not in schema.names]
     try:
         table = _cells(body, texts)
-        unfit = _unfit(table.schema, schema)
-        if unfit:
-            table = _cells(body, {**texts, **dict.fromkeys(unfit.names, pa.string())})
+        unfit = _unfit(table, schema)
+        if any(name not in texts for name in unfit.names):
+            table = _cells(body, [*texts, *unfit.names])
         kept = table.select(taken(table.schema, schema, key)).combine_chunks().to_batches()
         rows = kept[0] if kept else pa.RecordBatch.from_pylist([], table.schema)
         mine = [name for name in key if name in rows.schema.names]
@@ -53,6 +57,7 @@ def read_csv(
             column = _column(rows.column(place), field)
             rows = rows.set_column(place, field.name, column.batch.column(0))
             found.append(column.problems)
+        rows = _with_nulls(rows, schema)
         decoded = conform(filled(rows, schema), schema)
         return Decoded(decoded.batch, merge([decoded.problems, *found])), beside
     except (pa.ArrowException, ValueError) as error:
@@ -61,19 +66,32 @@ def read_csv(
         raise Refused("bad_request", str(error)[:400]) from None
 
 
-def _cells(body: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
+def _cells(body: bytes, texts: Sequence[str]) -> pa.Table:
     return pa.csv.read_csv(
         pa.BufferReader(body),
         read_options=pa.csv.ReadOptions(use_threads=False, block_size=max(len(body), 1)),
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True),
+        convert_options=pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(texts, pa.string()),
+            null_values=[""],
+            strings_can_be_null=True,
+        ),
     )
 
 
-def _unfit(found: pa.Schema, schema: Schema) -> Schema:
+def _unfit(table: pa.Table, schema: Schema) -> Schema:
     """Return the fields whose column was taken for something else, which one cell can do."""
-    places = {field: found.get_field_index(field.name) for field in schema}
-    return Schema(f for f, at in places.items() if at >= 0 and not _fits(f, found.field(at).type))
+    places = {field: table.schema.get_field_index(field.name) for field in schema}
+    return Schema(f for f, at in places.items() if at >= 0 and not _suits(f, table.column(at)))
+
+
+def _suits(field: Field, column: pa.ChunkedArray) -> bool:
+    if not _fits(field, column.type):
+        return False
+    if not (field.type.startswith("int") and pa.types.is_floating(column.type)):
+        return True
+    exact = pc.less(pc.abs(column), _EXACT)  # beyond, a float loses the last digits of an integer
+    return pc.all(exact, min_count=0).as_py() is not False
 
 
 @lru_cache(maxsize=4096)
@@ -92,20 +110,36 @@ def _column(cells: pa.Array, field: Field) -> Decoded:
         BadRows: Many are bad.
     """
     if field.type == "bool":
-        kinds: tuple[pa.DataType, ...] = (pa.bool_(),)
-    elif OF_FIELD[field.type] in NUMBERS:
-        kinds = (pa.int64(), pa.float64())
-    else:
+        return _halved(cells, field, pa.bool_())
+    if field.type.startswith("float"):
+        return _halved(cells, field, pa.float64())
+    if not field.type.startswith("int"):
         return _texts(cells, field)  # times and dates are ISO 8601, as in JSON
+    whole = pc.match_substring_regex(pc.ascii_trim_whitespace(cells), _WHOLE)
+    if pc.all(whole).as_py():
+        return _halved(cells, field, pa.int64())
+    integers = _halved(pc.if_else(whole, cells, None), field, pa.int64())
+    others = _halved(pc.if_else(whole, None, cells), field, pa.float64())
+    column = pc.coalesce(integers.batch.column(0), others.batch.column(0))
+    problems = merge([integers.problems, others.problems])
+    return Decoded(pa.record_batch({field.name: column}), problems)
+
+
+def _halved(cells: pa.Array, field: Field, kind: pa.DataType) -> Decoded:
+    """Read cells as a type, halving them until those that are not of it stand alone."""
     schema = Schema([field])
     parts: list[Decoded] = []
     pending = [pc.ascii_trim_whitespace(cells)]
     bad = 0
     while pending and bad < MAX_BAD:
         piece = pending.pop()
-        good = _read_as(piece, kinds)
+        try:
+            good = piece.cast(kind)
+        except pa.ArrowInvalid:
+            good = None
         if good is not None:
-            parts.append(conform(pa.record_batch({field.name: good}), schema))
+            read = _with_nulls(pa.record_batch({field.name: good}), schema)
+            parts.append(conform(read, schema))
         elif len(piece) == 1:
             parts.append(_texts(piece, field))
             bad += 1
@@ -117,14 +151,14 @@ def _column(cells: pa.Array, field: Field) -> Decoded:
     return together(parts)
 
 
-def _read_as(cells: pa.Array, kinds: Iterable[pa.DataType]) -> pa.Array | None:
-    """Read texts as the first type that all of them are of, None if there is none."""
-    for kind in kinds:
-        try:
-            return cells.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-    return None
+def _with_nulls(rows: pa.RecordBatch, schema: Schema) -> pa.RecordBatch:
+    """Turn NaN, which stands for a missing value, into null where that is allowed."""
+    for field in schema:
+        place = rows.schema.get_field_index(field.name)
+        if field.nullable and place >= 0 and pa.types.is_floating(rows.schema.field(place).type):
+            column = rows.column(place)
+            rows = rows.set_column(place, field.name, pc.if_else(pc.is_nan(column), None, column))
+    return rows
 
 
 def _texts(cells: pa.Array, field: Field) -> Decoded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -13,9 +12,9 @@ import msgspec
 import pyarrow as pa
 
 from trivet.errors import SchemaError
-from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.answers import Answer
 from trivet.hosts.service.faults import BadRows, Problem, Problems, Refused
-from trivet.records import UNREADABLE, Record, RecordReader, hint, text_of, why_unread
+from trivet.records import UNREADABLE, Record, RecordReader, hint, moments, text_of, why_unread
 from trivet.schema import TYPES, Field, Schema, type_name
 from trivet.validation import Decoded, merge, no_problems, together
 
@@ -131,10 +130,10 @@ def read_column(field: Field, values: Sequence[object]) -> tuple[pa.Array, pa.Re
     kind = TYPES[field.type]
     try:
         good = msgspec.convert(values, _listed(field))
-    except msgspec.ValidationError:
+        if field.type == "timestamp":
+            good = moments(good)
+    except (msgspec.ValidationError, UnicodeEncodeError, OverflowError):
         return _one_by_one(field, values)
-    if field.type == "timestamp":
-        good = [v.replace(tzinfo=dt.UTC) if v and v.tzinfo is None else v for v in good]
     return pa.array(good, kind), no_problems()
 
 
@@ -195,14 +194,12 @@ def gathered(
 
 
 def beside(key: Sequence[str], columns: Mapping[str, Sequence[object]]) -> pa.RecordBatch | None:
-    """Turn the key's values into columns as they are; as JSON where they are of several types."""
-    arrays: dict[str, pa.Array] = {}
-    for name in key:
-        if name in columns:
-            try:
-                arrays[name] = pa.array(columns[name])
-            except (pa.ArrowException, OverflowError):
-                arrays[name] = pa.array([json.dumps(value)[:200] for value in columns[name]])
+    """Turn the key's values into columns of the texts that they are kept as."""
+    arrays = {
+        name: pa.array([text_of(value) for value in columns[name]], pa.string())
+        for name in key
+        if name in columns
+    }
     return pa.record_batch(arrays) if arrays else None
 
 

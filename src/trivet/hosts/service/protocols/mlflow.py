@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 import msgspec
 import pyarrow as pa
 
-from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.answers import Answer
 from trivet.hosts.service.exchange import (
     LARGE_ROWS,
     Context,

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.answers import Answer
 from trivet.hosts.service.exchange import (
     LARGE_ROWS,
     Context,

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.answers import Answer
 from trivet.hosts.service.bodies import Bodies
 from trivet.hosts.service.callers import admit, id_of
 from trivet.hosts.service.exchange import (

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.answers import Answer
 from trivet.hosts.service.protocols.columns import answered
 from trivet.hosts.service.protocols.tensors import BYTES, DATATYPES, OF_FIELD, refused
 from trivet.schema import Schema

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from trivet.hosts.service.batcher import Answer
+from trivet.hosts.service.answers import Answer
 from trivet.hosts.service.exchange import (
     LARGE_BYTES,
     LARGE_ROWS,

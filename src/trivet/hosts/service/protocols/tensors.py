@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 from trivet.hosts.service.faults import BadRows, Problem, Problems, Refused
 from trivet.hosts.service.protocols.columns import MAX_BAD, read_column
+from trivet.records import FLOAT32_END
 from trivet.schema import TYPES, Field, Schema
 from trivet.validation import TYPE, Decoded, conform, merge, no_problems
 
@@ -40,6 +42,9 @@ def _whole(binary: str, arrow: pa.DataType, low: int, high: int | None) -> Datat
     return Datatype(np.dtype(binary), arrow, list[Annotated[int, within] | None])
 
 
+_Single = Annotated[float, msgspec.Meta(gt=-FLOAT32_END, lt=FLOAT32_END)]
+
+
 def _integers() -> Iterator[tuple[str, Datatype]]:
     for size in (1, 2, 4, 8):
         bits = 8 * size
@@ -54,7 +59,7 @@ def _integers() -> Iterator[tuple[str, Datatype]]:
 NUMBERS = {
     **dict(_integers()),
     "FP16": Datatype(np.dtype("<f2"), pa.float16(), None),
-    "FP32": Datatype(np.dtype("<f4"), pa.float32(), list[float | None]),
+    "FP32": Datatype(np.dtype("<f4"), pa.float32(), list[_Single | None]),
     "FP64": Datatype(np.dtype("<f8"), pa.float64(), list[float | None]),
 }
 DATATYPES = {"BOOL": Datatype(np.dtype("?"), pa.bool_(), list[bool | None]), **NUMBERS}
@@ -243,7 +248,10 @@ def _column(tensor: Tensor, field: Field, count: int) -> tuple[pa.Array, pa.Reco
     if isinstance(tensor.data, memoryview):
         values = _from_bytes(tensor, count)
         return pa.array(values, from_pandas=field.nullable), no_problems()
-    return _from_list(tensor, field.name, count)
+    column, problems = _from_list(tensor, field.name, count)
+    if field.nullable and pa.types.is_floating(column.type):
+        column = pa.array(column.to_numpy(zero_copy_only=False), from_pandas=True)
+    return column, problems
 
 
 def _beside(
@@ -319,9 +327,13 @@ def _from_list(tensor: Tensor, field: str, count: int) -> tuple[pa.Array, pa.Rec
     except (msgspec.ValidationError, ValueError, OverflowError):
         pass  # one of them is wrong; which, takes longer to say
     integers = pa.types.is_integer(datatype.arrow)
+    floats = pa.types.is_floating(datatype.arrow)
     clean: list[object] = []
     found: list[tuple[int, Problem]] = []
     for row, value in enumerate(values):
+        if floats and isinstance(value, float) and not math.isfinite(value):
+            clean.append(value)  # it has a code of its own, or stands for null
+            continue
         whole = isinstance(value, float) and value.is_integer() and integers
         try:
             (converted,) = msgspec.convert([int(value) if whole else value], datatype.listed)  # type: ignore[call-overload]
