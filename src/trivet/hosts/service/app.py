@@ -142,7 +142,7 @@ class App:
             length = found.get(b"content-length")
             body, held = await self._bodies.read(limit, length, receive, deadline)
             query = scope["query_string"]
-            request = Request(method, path, query, headers, body, name, deadline)
+            request = Request(path, query, headers, body, name, deadline)
             reply = await handler(context, request)
             if known is None:
                 self._remember(method, path, handler, speaking)

@@ -44,7 +44,6 @@ class Request:
     """A request whose body has been read.
 
     Attributes:
-        method: ``GET``, ``POST``, …
         path: Without the query string.
         query: The query string, undecoded.
         headers: Names in lower case.
@@ -53,7 +52,6 @@ class Request:
         deadline: When the caller no longer wants the answer, by `time.monotonic`.
     """
 
-    method: str
     path: str
     query: bytes
     headers: Headers
@@ -126,7 +124,6 @@ class Context:
         count: int,
         deadline: float,
         *,
-        name: str = "",
         beside: pa.RecordBatch | None = None,
     ) -> Answer:
         """Have rows scored; see `trivet.hosts.service.batcher`.
@@ -136,7 +133,6 @@ class Context:
             rows: The rows.
             count: How many.
             deadline: When the caller no longer wants the answer, by `time.monotonic`.
-            name: The request's id, where it is not this context's.
             beside: Columns carried beside rows that are decoded already.
 
         Raises:
@@ -154,7 +150,7 @@ class Context:
         if self.log is not None and self.log.is_full:
             await self.log.room(deadline)
         return await served.batcher.submit(
-            rows, count, deadline, name or self.name, self.began or time.monotonic(), beside
+            rows, count, deadline, self.name, self.began or time.monotonic(), beside
         )
 
 
