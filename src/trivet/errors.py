@@ -125,7 +125,7 @@ class QueryTimeout(DatabaseError):
 
 
 class TransientError(DatabaseError):
-    """The connection was lost, the database is busy or its disk full: the same call may succeed later."""
+    """The connection was lost, the database is busy or its disk full: later it may succeed."""
 
 
 class AlertNotSent(TrivetError):
