@@ -18,7 +18,7 @@
     │   ├── UnsupportedDatabase  no driver for that scheme
     │   ├── QueryError           the database refused a statement
     │   ├── QueryTimeout         a query took longer than it may
-    │   └── TransientError       the connection was lost or the database is busy: worth a retry
+    │   └── TransientError       the connection was lost, the database busy, its disk full: retry
     ├── AlertNotSent             a webhook or a mail server did not take an alert
     ├── ResultsError
     │   ├── ResultsEmpty         there are no results yet
@@ -125,7 +125,7 @@ class QueryTimeout(DatabaseError):
 
 
 class TransientError(DatabaseError):
-    """The connection was lost or the database is busy: the same call may succeed later."""
+    """The connection was lost, the database is busy or its disk full: later it may succeed."""
 
 
 class AlertNotSent(TrivetError):

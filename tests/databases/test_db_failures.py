@@ -164,6 +164,13 @@ class TestServers:
             failure(lambda: db.rows("SELECT 1"), TransientError, ".")
         failure(lambda: connect(url), TransientError, "(?i)refused")
 
+    def test_a_disk_that_is_full(self, tmp_path: Path) -> None:
+        with connect(f"sqlite:///{tmp_path}/full.db", write=True) as db:
+            db.execute("CREATE TABLE t (x BLOB)")
+            db.execute("PRAGMA max_page_count = 3")
+            act = partial(db.execute, "INSERT INTO t VALUES (zeroblob(100000))")
+            failure(act, TransientError, "disk is full")
+
     QUERY = "SELECT generate_series(1, 100000000) AS i, repeat('x', 100) AS x"
 
     def test_a_stream_whose_connection_is_ended(

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from trivet.errors import DatabaseError, QueryError, TransientError
 
-_TRANSIENT_STATES = re.compile(r"08...|40001|40P01|53300|55P03|57P0[1-5]")
-"""SQLSTATE classes of PostgreSQL that pass by themselves: connections, deadlocks, restarts."""
+_TRANSIENT_STATES = re.compile(r"08...|40001|40P01|53[13]00|55P03|57P0[1-5]")
+"""SQLSTATE classes of PostgreSQL that pass by themselves: connections, deadlocks, restarts,
+a disk that is full."""
 
 _TRANSIENT_WORDS = re.compile(
     r"database( table)? is locked|could not set lock on file|server closed the connection"
@@ -19,7 +20,8 @@ _TRANSIENT_WORDS = re.compile(
     r"|connection (refused|reset|timed out|not open)|timeout expired|(host|network) is unreachable"
     r"|no route to host|temporary failure in name|too many (clients|connections)|connection slots"
     r"|could not (send|receive) data|lost synchronization|SSL connection has been closed"
-    r"|SSL SYSCALL error|broken pipe|failed to \w+ query:\s*query was:",
+    r"|disk is full|no space left on device|SSL SYSCALL error|broken pipe"
+    r"|failed to \w+ query:\s*query was:",
     re.IGNORECASE,
 )
 _PASSWORD = re.compile(r"(://[^/@:\s]*):.*@")
