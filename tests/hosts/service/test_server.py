@@ -486,7 +486,7 @@ def test_a_new_version_that_hangs_is_refused_and_the_next_one_taken(
     source = Source("ride", "models/ride", trust=True)
     monkeypatch.setenv("TOYS_HANG", "1")
     with (
-        Service(tmp_path, [source], reload_every=seconds(0.01), timeout=seconds(0.5)) as service,
+        Service(tmp_path, [source], reload_every=seconds(0.01), timeout=seconds(3)) as service,
         service.client() as client,
     ):
         set_current(tmp_path / "models" / "ride", "2")

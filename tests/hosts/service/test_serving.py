@@ -53,7 +53,7 @@ def test_a_version_is_loaded_again(models: Models) -> None:
 
 def test_a_version_that_hangs_on_its_first_call_is_left_behind() -> None:
     held = HeldModel(version="2", go=threading.Event())
-    models = Models((), 256, 1000, hang_after=0.01)
+    models = Models((), 256, 1000, hang_after=3.0)
     models.add("held", LinearModel(version="1"))
     with pytest.raises(PredictionError, match=r"held 2 does not come back.*timeout"):
         models.add("held", held, example={"x0": -1.0})
