@@ -16,7 +16,7 @@ import pytest
 
 from support.service_client import PROTOCOLS, send
 from support.service_models import BoundedModel, EchoModel
-from support.service_server import counted
+from support.service_server import counted, wait_until
 from trivet.contract import Model
 from trivet.databases import connect
 from trivet.errors import QueryError, ResultsError, TransientError
@@ -600,13 +600,9 @@ def test_room_that_comes_just_before_the_wait(sqlite_url: str) -> None:
             full = super().is_full
             if full and self.looked:
                 self.start()
-                self._thread_is_idle()
+                wait_until(lambda: not self.queued)
             self.looked = True
             return full
-
-        def _thread_is_idle(self) -> None:
-            while self.queued:
-                time.sleep(0.001)
 
     async def steps() -> None:
         writer = full_writer(sqlite_url, Quick)

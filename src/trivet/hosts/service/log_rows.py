@@ -29,7 +29,6 @@ would be looked at by the garbage collector again and again. A plain tuple of pl
 ROW_BYTES = 1024
 """What is kept of a row counts as one row for each so many bytes."""
 
-
 NESTED = 16
 """So many bytes, about, a list or an object takes for each byte of its text."""
 
